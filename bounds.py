@@ -1,0 +1,145 @@
+"""How large a margin and how small a scale can work: the geometry of C unit vectors in d dimensions.
+
+The largest angle that C class centres can all keep from each other decides the margins; the loss at a class centre
+decides the scale. Each answer says whether it is exact or only a bound, and by which argument.
+"""
+
+import math
+
+# Tammes' problem: the proved optima for C points on the sphere in 3-D, in degrees (C = 4, 6 and 12 are the
+# tetrahedron, octahedron and icosahedron). 7 to 9: Schuette and van der Waerden 1951; 10, 11: Danzer 1986;
+# 13, 14: Musin and Tarasov 2012, 2015; 24: Robinson 1961.
+TAMMES = {5: 90.0, 6: 90.0, 7: 77.8695, 8: 74.8585, 9: 70.5288, 10: 66.1468, 11: 63.4349, 12: 63.4349, 13: 57.1367,
+          14: 55.6706, 24: 43.6908}  # fmt: skip
+
+WITH_MARGIN = ("sphereface", "cosface", "arcface", "combined", "li-arcface")
+
+
+class Bound(float):
+    """A number with the argument it rests on in `case`, and whether that makes it exact in `exact`."""
+
+    case: str
+    exact: bool
+
+    def __new__(cls, value: float, case: str, exact: bool = True) -> "Bound":
+        self = super().__new__(cls, value)
+        self.case, self.exact = case, exact
+        return self
+
+
+def largest_spacing(num_classes: int, embedding_dim: int) -> Bound:
+    """Largest angle (radians) by which all of C directions in d dimensions can differ from each other.
+
+    Exact for d = 1 and 2, C <= d + 1 (regular simplex), C <= 2d (Rankin 1955: 90 degrees) and the solved cases of d = 3;
+    otherwise an upper bound from the area of the caps around the directions. ValueError for C < 2 or d < 1.
+    """
+    if num_classes < 2 or embedding_dim < 1:
+        raise ValueError(f"{num_classes} classes in {embedding_dim} dimensions: need at least 2 and 1")
+    if num_classes <= embedding_dim + 1:
+        return Bound(math.acos(-1 / (num_classes - 1)), "simplex")
+    if embedding_dim == 1:
+        return Bound(0.0, "line: two directions at most")
+    if embedding_dim == 2:
+        return Bound(2 * math.pi / num_classes, "circle")
+    if num_classes <= 2 * embedding_dim:
+        return Bound(math.pi / 2, "orthoplex")
+    if embedding_dim == 3 and num_classes in TAMMES:
+        return Bound(math.radians(TAMMES[num_classes]), "best packing in 3-D")
+    from scipy.special import betaincinv
+
+    # C caps of half the spacing do not overlap; a cap of angle a <= 90 deg covers I_{sin^2 a}((d-1)/2, 1/2) / 2.
+    half = math.asin(math.sqrt(betaincinv((embedding_dim - 1) / 2, 0.5, 2 / num_classes)))
+    return Bound(min(2 * half, math.pi / 2), "upper bound by cap area", exact=False)
+
+
+def maximum_margin(loss: str, num_classes: int, embedding_dim: int, *, m1: float = 1.0, m2: float = 0.0) -> Bound:
+    """Least margin that leaves no feasible region, for a loss with a margin of its own: usable ones lie below it.
+
+    A region is feasible when an embedding at its own class centre still beats the nearest other class, psi(0) > cos(a)
+    with a the spacing: ArcFace and Li-ArcFace m < a, CosFace m < 1 - cos(a) (CosFace Sec. 3.3: C / (C - 1) only where
+    C <= d + 1), SphereFace any m. For `combined`, the largest m3 for the given m1 and m2. ValueError for other losses.
+    """
+    if loss not in WITH_MARGIN:
+        raise ValueError(f"'{loss}' has no margin to bound: choose from {', '.join(WITH_MARGIN)}")
+    spacing = largest_spacing(num_classes, embedding_dim)
+    if loss == "sphereface":
+        return Bound(math.inf, "psi(0) = 1 for every m1")
+    if loss in ("arcface", "li-arcface"):
+        return spacing
+    start = target_at_centre((m1, m2, 0.0)) if loss == "combined" else 1.0
+    return Bound(start - math.cos(spacing), spacing.case, spacing.exact)
+
+
+def minimum_scale(num_classes: int, probability: float = 0.9, embedding_dim: int | None = None) -> Bound:
+    """Scale below which no embedding arrangement gives every class centre the posterior `probability`: CosFace Eq. 6.
+
+    s >= (C - 1) / C ln((C - 1) P / (1 - P)). It is reached by the simplex, C <= d + 1; with fewer dimensions it stays a
+    true but loose bound. On the circle (d = 2) the scale for evenly spaced centres is found instead. 0 where every
+    scale does (P <= 1 / C). ValueError unless C >= 2 and 0 < P < 1.
+    """
+    if num_classes < 2:
+        raise ValueError(f"{num_classes} classes: need at least 2")
+    if not 0 < probability < 1:
+        raise ValueError(f"probability {probability}: need a number between 0 and 1, both excluded")
+    others = num_classes - 1
+    bound = max(0.0, others / num_classes * math.log(others * probability / (1 - probability)))
+    if embedding_dim is None:
+        return Bound(bound, "CosFace Eq. 6: tight only when C <= d + 1", exact=False)
+    if num_classes <= embedding_dim + 1:
+        return Bound(bound, "simplex")
+    if embedding_dim == 2:
+        return Bound(_circle_scale(num_classes, probability), "circle")
+    return Bound(bound, "CosFace Eq. 6: loose, for C > d + 1", exact=False)
+
+
+def _circle_scale(num_classes: int, probability: float) -> float:
+    """Scale at which a centre among C evenly spaced ones on the circle has the posterior `probability` (bisection)."""
+    gaps = [1 - math.cos(2 * math.pi * j / num_classes) for j in range(1, num_classes)]
+    low, high = 0.0, 1.0
+
+    def posterior(scale: float) -> float:
+        return 1 / (1 + sum(math.exp(-scale * gap) for gap in gaps))
+
+    if posterior(0.0) >= probability:
+        return 0.0
+    while posterior(high) < probability:
+        low, high = high, 2 * high
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if posterior(middle) < probability else (low, middle)
+    return high
+
+
+def target_at_centre(margins: tuple[float, float, float]) -> float:
+    """psi(0): what margins (m1, m2, m3) leave of the target's cosine when the embedding sits on its class weight."""
+    _, m2, m3 = margins
+    k = math.floor(m2 / math.pi)
+    return (-1) ** k * math.cos(m2) - 2 * k - m3
+
+
+def feasibility_warnings(
+    loss: str,
+    margins: tuple[float, float, float],
+    scale: float | None,
+    num_classes: int,
+    embedding_dim: int,
+    probability: float = 0.9,
+) -> list[str]:
+    """One line for each setting that theory says cannot work: an empty feasible region, a scale under its bound."""
+    lines = []
+    spacing = largest_spacing(num_classes, embedding_dim)
+    m1, m2, m3 = margins
+    room = spacing - m2 if loss == "li-arcface" else target_at_centre(margins) - math.cos(spacing)
+    if margins != (1, 0, 0) and room <= 0:
+        lines.append(
+            f"margins ({m1:g}, {m2:g}, {m3:g}) leave no feasible region: {num_classes} classes in "
+            f"{embedding_dim}-D lie at most {math.degrees(spacing):.1f} degrees apart ({spacing.case}); use a smaller margin"
+        )
+    if scale is not None and loss not in ("softmax", "adacos", "li-arcface"):
+        least = minimum_scale(num_classes, probability, embedding_dim)
+        if scale < least:
+            lines.append(
+                f"scale {scale:g} is under {least:.2f}, the least at which {num_classes} classes in {embedding_dim}-D can "
+                f"reach a posterior of {probability:g} ({least.case}); use a larger scale"
+            )
+    return lines

@@ -1,0 +1,223 @@
+"""Measure trained runs: python evaluate.py [RUN ...]     or, on one's own pictures, evaluate.py RUN --images A.png B.png
+
+Accuracy three ways, angles, verification over all pairs of test images and retrieval go into each run's metrics.json;
+the accuracy tables go to the terminal and, as PNG and JSON, into figures/. Nothing here trains.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import metrics as measure
+from options import Parser
+from runs import RunError, finished_runs, load_checkpoint, read_arrays, read_json, write_json
+
+NEIGHBOURS = 5
+
+
+def rate(correct: np.ndarray) -> dict:
+    """Share of True with its 95 % interval, from a boolean array [N]."""
+    low, high = measure.wilson_interval(int(correct.sum()), len(correct))
+    return {"value": float(correct.mean()), "low": low, "high": high}
+
+
+def head_predictions(test: dict, loss: str) -> np.ndarray:
+    """Predicted classes [N] of a head without margin: the largest W x for softmax, the largest cosine for the rest."""
+    weights = test["weights"] if loss == "softmax" else measure.unit(test["weights"])
+    return (test["embeddings"] @ weights.T).argmax(axis=1)
+
+
+def load_network(folder: Path) -> dict[str, Any]:
+    """The trained network of a run: backbone and head in eval mode, mean, std, and its metrics. RunError if damaged."""
+    import torch
+
+    from losses import build_head
+    from models import build_backbone
+    from recipes import Settings
+
+    facts = read_json(folder / "metrics.json")
+    state = load_checkpoint(folder / "checkpoint.pt")
+    try:
+        settings = Settings.from_json(state["config"])
+        scale = None if settings.loss in ("softmax", "adacos") else settings.scale
+        m1, m2, m3 = settings.margins
+        classes = len(facts["classes"])
+        head = build_head(settings.loss, settings.embedding_dim, classes, scale=scale, m1=m1, m2=m2, m3=m3)
+        channels, size = facts["image_shape"][0], facts["image_shape"][-1]
+        backbone = build_backbone(channels, settings.embedding_dim, size, widths=settings.widths)
+        backbone.load_state_dict(state["model"])
+        head.load_state_dict(state["head"])
+        mean, std = state["mean"], state["std"]
+    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError):
+        raise RunError(f"{folder}: checkpoint.pt does not fit its metrics.json; train that run again") from None
+    backbone.to(memory_format=torch.channels_last).eval()
+    return {"backbone": backbone, "head": head.eval(), "mean": mean, "std": std, "facts": facts}
+
+
+def embed_images(network: dict[str, Any], images: Any) -> Any:
+    """Embeddings [N, d] of uint8 images [N, C, H, W], in the precision that the run was trained in."""
+    import torch
+
+    from train import embed
+
+    bf16 = network["facts"]["precision"] == "bf16"
+    return embed(network["backbone"], images, network["mean"], network["std"],
+                 torch.autocast("cpu", torch.bfloat16, enabled=bf16))  # fmt: skip
+
+
+def train_embeddings(folder: Path, facts: dict, data_dir: str) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings [N, d] and labels [N] of the images the run was trained on. RunError if the data have changed."""
+    from data import hold_out_classes, load_dataset, validation_split
+
+    name = "mnist" if facts["dataset"] == "mnist-5k" else facts["dataset"]
+    dataset = load_dataset(name, data_dir, facts["image_size"], log=lambda line: None)
+    if facts["unseen_classes"]:
+        dataset = hold_out_classes(dataset, facts["unseen_classes"])[0]
+    if facts["validation"]:
+        dataset = validation_split(dataset, facts["validation"])
+    if dataset.fingerprint != facts["fingerprint"]:
+        raise RunError(f"{folder} was trained on other data than {data_dir} holds now: name theirs with --data-dir")
+    return embed_images(load_network(folder), dataset.train_images).numpy(), dataset.train_labels.numpy()
+
+
+def pair_figures(x: np.ndarray, y: np.ndarray) -> dict:
+    """Verification over all pairs and retrieval; where the samples do not allow one, its place says why."""
+    figures: dict[str, Any] = {}
+    for name, function in (("verification", measure.verification), ("verification_10_fold", measure.verification_accuracy),
+                           ("retrieval", measure.retrieval)):  # fmt: skip
+        try:
+            figures[name] = function(x, y)
+        except ValueError as error:
+            figures[name] = {"impossible": str(error)}
+    return figures
+
+
+def evaluate_arrays(test: dict, train_x: np.ndarray, train_y: np.ndarray, loss: str) -> dict:
+    """All figures of one run from arrays: `test` as in embeddings.npz, training embeddings [N, d] and labels [N]."""
+    x, y, weights = test["embeddings"], test["labels"], test["weights"]
+    classes, predictions = np.arange(len(weights)), head_predictions(test, loss)
+    centres = measure.class_centres(train_x, train_y, classes)
+    confusion = measure.confusion(y, predictions, len(classes))
+    present = np.unique(y)  # a user's own test folder may lack a class
+    unseen = "unseen_labels" in test
+    return {
+        "accuracy": {
+            "head": rate(predictions == y),
+            "nearest_mean": rate(measure.nearest_centre(x, centres, classes) == y),
+            f"{NEIGHBOURS}_nearest_neighbours": rate(
+                measure.nearest_neighbours(train_x, train_y, x, min(NEIGHBOURS, len(train_y))) == y
+            ),
+        },
+        "per_class_accuracy": [None if np.isnan(v) else v for v in measure.per_class_accuracy(confusion).tolist()],
+        "confusion": confusion.tolist(),
+        "angles": {
+            "train": measure.angle_statistics(train_x, train_y, classes, weights),
+            "test": measure.angle_statistics(x, y, present, weights[present]) if len(present) > 1 else None,
+        },
+        "angular_fisher_score": measure.angular_fisher_score(train_x, train_y, classes),
+        "pairs_from": "test images of the held-out classes" if unseen else "test images",
+        **(pair_figures(test["unseen_embeddings"], test["unseen_labels"]) if unseen else pair_figures(x, y)),
+    }
+
+
+def evaluate_run(folder: Path, data_dir: str, again: bool = False) -> dict:
+    """Measure a finished run and add the figures to its metrics.json; a run already measured is only read.
+
+    Raises RunError or DataError when the run's files or data are missing, damaged or do not fit.
+    """
+    facts = read_json(folder / "metrics.json")
+    if again or "verification" not in facts:
+        test = read_arrays(folder / "embeddings.npz")
+        try:
+            facts |= evaluate_arrays(test, *train_embeddings(folder, facts, data_dir), facts["loss"])
+        except (KeyError, ValueError, IndexError) as error:
+            raise RunError(f"{folder}: its files do not fit together ({error}); train that run again") from None
+        write_json(folder / "metrics.json", facts)
+    return facts
+
+
+def summary(facts: dict) -> str:
+    """A run's figures as lines for the terminal."""
+    accuracy, angles = facts["accuracy"], facts["angles"]
+    lines = [f"{facts['dataset']} {facts['loss']} {facts['embedding_dim']}-d, on {facts['test_images']:,} test images"]
+    names = {"head": "head, no margin", "nearest_mean": "nearest class mean"}
+    for name, entry in accuracy.items():
+        label = names.get(name, f"{NEIGHBOURS} nearest by cosine")
+        lines.append(f"  accuracy, {label:<20} {entry['value']:.2%}  (95 % interval {entry['low']:.2%} to {entry['high']:.2%})")
+    for split, values in angles.items():
+        if values:
+            lines.append(f"  angles, {split:<5} W-EC {values['w_ec']:.1f}  W-Inter {values['w_inter']:.1f}  "
+                         f"Intra {values['intra']:.1f}  Inter {values['inter']:.1f} degrees")  # fmt: skip
+    pairs, found = facts["verification"], facts["retrieval"]
+    if "auc" in pairs:
+        tar = "  ".join(f"TAR {value:.2%} at FAR {far}" for far, value in pairs["tar_at_far"].items())
+        lines.append(f"  verification, {pairs['pairs']:,} pairs of {facts['pairs_from']}: AUC {pairs['auc']:.5f}  "
+                     f"EER {pairs['eer']:.2%}  {tar}")  # fmt: skip
+    if "rank_1" in found:
+        lines.append(f"  retrieval: rank-1 {found['rank_1']:.2%}  R-precision {found['r_precision']:.2%}  "
+                     f"MAP@R {found['map_at_r']:.2%}")  # fmt: skip
+    return "\n".join(lines)
+
+
+def predict_images(folder: Path, paths: list[str]) -> str:
+    """Class and angle of each of the user's pictures, and each pair's cosine, same or different at the run's EER."""
+    import torch
+
+    from data import read_images
+
+    network = load_network(folder)
+    facts, head = network["facts"], network["head"]
+    channels, size = facts["image_shape"][0], facts["image_shape"][-1]
+    embeddings = embed_images(network, read_images(paths, channels, size))
+    with torch.no_grad():
+        predicted = head(embeddings).argmax(1).tolist()
+    x, weights = measure.unit(embeddings.numpy()), measure.unit(head.weight.detach().numpy())
+    lines = []
+    for path, vector, label in zip(paths, x, predicted, strict=True):
+        angle = np.degrees(np.arccos(np.clip(vector @ weights[label], -1, 1)))
+        lines.append(f"{path}: {facts['classes'][label]}, {angle:.1f} degrees from its class weight")
+    threshold = facts.get("verification", {}).get("eer_threshold")
+    for i, j in ((i, j) for i in range(len(paths)) for j in range(i)):
+        cosine = float(x[i] @ x[j])
+        verdict = "" if threshold is None else f", {'same' if cosine >= threshold else 'different'} (threshold {threshold:.4f})"
+        lines.append(f"{paths[j]} and {paths[i]}: cosine {cosine:.4f}{verdict}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """The command line: returns the exit status."""
+    parser = Parser(prog="evaluate.py", description="Measure trained runs, or apply one to your own pictures.")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folders (default: all finished ones in --output-dir)")
+    parser.add_argument("--images", nargs="+", metavar="PICTURE", help="predict these with the one RUN named")
+    parser.add_argument("--output-dir", default="runs", help="where the run folders are (default: runs)")
+    parser.add_argument("--data-dir", default="data", help="where the data are (default: data)")
+    parser.add_argument("--figures-dir", default="figures", help="where the tables go (default: figures)")
+    parser.add_argument("--again", action="store_true", help="measure anew what metrics.json already holds")
+    flags = parser.parse_args()
+    from data import DataError
+
+    try:
+        if flags.images:
+            if len(flags.runs) != 1:
+                raise RunError(f"{len(flags.runs)} runs named with --images: name one")
+            print(predict_images(Path(flags.runs[0]), flags.images))
+            return 0
+        folders = [Path(r) for r in flags.runs] or finished_runs(Path(flags.output_dir))
+        facts = []
+        for folder in folders:
+            facts.append(evaluate_run(folder, flags.data_dir, flags.again))
+            print(f"{folder}\n{summary(facts[-1])}\n")
+        import plot_tables
+
+        for path in plot_tables.accuracy_tables(facts, Path(flags.figures_dir)):
+            print(f"wrote {path}")
+    except (DataError, RunError) as error:
+        print(f"evaluate.py: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

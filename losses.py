@@ -1,0 +1,240 @@
+"""Classification heads with angular margins: embeddings (+ labels) in, logits out.
+
+theta_j is the angle between an embedding and class weight W_j, both scaled to length 1. Every head but plain softmax
+gives class j the logit s cos(theta_j), and while training replaces the target's cosine by
+
+    psi(theta) = (-1)^k cos(m1 theta + m2) - 2k - m3,    k = floor((m1 theta + m2) / pi)
+
+which is SphereFace for (m, 0, 0), ArcFace for (1, m, 0), CosFace for (1, 0, m) and normalised softmax for (1, 0, 0):
+ArcFace (arXiv:1801.07698) Eq. 4, continued past m1 theta + m2 = pi as SphereFace (arXiv:1704.08063) Eq. 7 does, so that
+it falls all the way from theta = 0 to pi.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bounds import Bound, maximum_margin, minimum_scale
+
+__all__ = ["LOSSES", "PRESETS", "Bound", "Margins", "build_head", "margin_cosine", "maximum_margin", "minimum_scale"]
+
+# Smallest sin^2(theta) used where sin(theta) is a divisor in the gradient: one rounding step of 1 - cos^2.
+INTERIOR_EPS = {torch.float32: 1e-7, torch.float64: 1e-15}
+NORM_EPS = 1e-8  # an all-zero embedding gets a zero direction and a finite gradient
+
+
+class Margins(NamedTuple):
+    """m1 multiplies the target angle, m2 (radians) is added to it, m3 is taken from its cosine."""
+
+    m1: float = 1.0
+    m2: float = 0.0
+    m3: float = 0.0
+
+
+class Loss(NamedTuple):
+    """What a loss is before a recipe touches it: its paper's margins, the one `--margin` sets, and who proposed it."""
+
+    margins: Margins
+    own_margin: str | None
+    title: str
+    paper: str
+
+
+LOSSES = {
+    "softmax": Loss(Margins(), None, "Softmax", "CosFace Eq. 1 without bias, arXiv:1801.09414"),
+    "norm-softmax": Loss(Margins(), None, "Norm-softmax", "NSL, CosFace Eq. 2, arXiv:1801.09414"),
+    "sphereface": Loss(Margins(m1=1.35), "m1", "SphereFace", "arXiv:1704.08063, m1 as in ArcFace Table 2"),
+    "cosface": Loss(Margins(m3=0.35), "m3", "CosFace", "LMCL, arXiv:1801.09414 Eq. 4"),
+    "arcface": Loss(Margins(m2=0.5), "m2", "ArcFace", "arXiv:1801.07698 Eq. 3"),
+    "combined": Loss(Margins(1.0, 0.3, 0.2), "preset", "Combined", "arXiv:1801.07698 Eq. 4"),
+    "li-arcface": Loss(Margins(m2=0.4), "m2", "Li-ArcFace", "AirFace, arXiv:1907.12256 Eq. 5"),
+    "adacos": Loss(Margins(), None, "AdaCos", "arXiv:1905.00292 Eq. 14 and 15"),
+}
+PRESETS = {"cm1": Margins(1.0, 0.3, 0.2), "cm2": Margins(0.9, 0.4, 0.15)}  # ArcFace, Table 2
+DEFAULT_SCALE = 30.0
+M1_LIMITS = {"sphereface": (1.0, 4.0), "combined": (0.1, 4.0)}
+
+
+def sine_of(cosine: Tensor) -> Tensor:
+    """sin(theta) >= sqrt(eps) from cos(theta), any shape; (1 - c)(1 + c) keeps the digits that 1 - c^2 loses near 1."""
+    return ((1 - cosine) * (1 + cosine)).clamp_min(INTERIOR_EPS[cosine.dtype]).sqrt()
+
+
+def angle_of(cosine: Tensor) -> Tensor:
+    """theta in radians from cos(theta), any shape; unlike acos, its gradient is finite at and beyond -1 and 1."""
+    return torch.atan2(sine_of(cosine), cosine)
+
+
+def target_psi(cosine: Tensor, m1: float = 1.0, m2: float = 0.0, m3: float = 0.0) -> Tensor:
+    """psi(theta) of the module docstring for target cosines of any shape (float32 or float64)."""
+    if m1 == 1 and m2 == 0:
+        return cosine - m3
+    sine = sine_of(cosine)
+    phase = m1 * torch.atan2(sine, cosine) + m2
+    # m1 = 1 needs no angle in the differentiable path, so the gradient never divides by sin(theta) twice.
+    cos_phase = cosine * math.cos(m2) - sine * math.sin(m2) if m1 == 1 else phase.cos()
+    k = torch.floor(phase.detach() / math.pi)
+    return (1 - 2 * (k % 2)) * cos_phase - 2 * k - m3
+
+
+def margin_cosine(cosine: Tensor, labels: Tensor, m1: float = 1.0, m2: float = 0.0, m3: float = 0.0) -> Tensor:
+    """Apply the margins to the target entries (ArcFace Eq. 4, unscaled).
+
+    cosine: [B, C] float32 or float64; labels: [B] int64. Returns [B, C], a new tensor: entry [i, labels[i]] is
+    psi(theta), the rest is untouched. Raises ValueError for margins outside m1 > 0, m2 >= 0, all finite.
+    """
+    if not (all(map(math.isfinite, (m1, m2, m3))) and m1 > 0 and m2 >= 0):
+        raise ValueError(f"margins (m1, m2, m3) = ({m1}, {m2}, {m3}): need finite numbers with m1 > 0 and m2 >= 0")
+    if (m1, m2, m3) == (1, 0, 0):
+        return cosine
+    index = labels.unsqueeze(1)
+    return cosine.scatter(1, index, target_psi(cosine.gather(1, index), m1, m2, m3))
+
+
+class SoftmaxHead(nn.Module):
+    """Plain softmax: logits W x, neither side normalised, no bias (CosFace Sec. 3.1)."""
+
+    scale: float | Tensor  # no value here: a class attribute would hide AdaCos's buffer of the same name
+
+    def __init__(self, embedding_dim: int, num_classes: int):
+        super().__init__()
+        self.scale = 1.0
+        self.weight = nn.Parameter(torch.empty(num_classes, embedding_dim))
+        # 1 / sqrt(d): a logit then starts with the spread of one embedding entry, whatever the dimension.
+        nn.init.normal_(self.weight, std=embedding_dim**-0.5)
+        self.margins = Margins()
+        self.margin_fraction = 1.0  # 0 to 1, moved by the training loop's margin warm-up; not part of the state
+
+    def _operands(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Both sides in at least float32: half precision rounds cosines near 1 to 1."""
+        dtype = torch.promote_types(torch.promote_types(embeddings.dtype, self.weight.dtype), torch.float32)
+        return embeddings.to(dtype), self.weight.to(dtype)
+
+    def forward(self, embeddings: Tensor, labels: Tensor | None = None) -> Tensor:
+        """embeddings [B, d], labels [B] int64 or None (predicting: no margin) -> logits [B, C]."""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return F.linear(*self._operands(embeddings))
+
+
+class CosineHead(SoftmaxHead):
+    """NSL, SphereFace, CosFace, ArcFace and the combined form: s psi(theta_y) against s cos(theta_j)."""
+
+    def __init__(self, embedding_dim: int, num_classes: int, scale: float, margins: Margins):
+        super().__init__(embedding_dim, num_classes)
+        self.scale, self.margins = scale, margins
+
+    def active_margins(self) -> Margins:
+        """The margins now in force: `margin_fraction` of the way from (1, 0, 0) to the full ones."""
+        m1, m2, m3 = self.margins
+        part = self.margin_fraction
+        return Margins(1 + part * (m1 - 1), part * m2, part * m3)
+
+    def cosines(self, embeddings: Tensor) -> Tensor:
+        """cos(theta) between every embedding and class weight: [B, d] -> [B, C]."""
+        x, weight = self._operands(embeddings)
+        return F.linear(F.normalize(x, eps=NORM_EPS), F.normalize(weight, eps=NORM_EPS))
+
+    def forward(self, embeddings: Tensor, labels: Tensor | None = None) -> Tensor:
+        with torch.autocast(embeddings.device.type, enabled=False):
+            cosine = self.cosines(embeddings)
+            if labels is not None:
+                cosine = margin_cosine(cosine, labels, *self.active_margins())
+            return self.scale * cosine
+
+
+class LiArcFaceHead(CosineHead):
+    """Li-ArcFace: logits linear in the angle, s (pi - 2 (theta + m)) / pi (AirFace, arXiv:1907.12256, Eq. 5)."""
+
+    def forward(self, embeddings: Tensor, labels: Tensor | None = None) -> Tensor:
+        with torch.autocast(embeddings.device.type, enabled=False):
+            theta = angle_of(self.cosines(embeddings))
+            if labels is not None:
+                margin = torch.full_like(theta[:, :1], self.active_margins().m2)
+                theta = theta.scatter_add(1, labels.unsqueeze(1), margin)
+            return self.scale * (1 - 2 / math.pi * theta)
+
+
+class AdaCosHead(CosineHead):
+    """NSL whose scale follows the data (dynamic AdaCos, arXiv:1905.00292, Eq. 14 and 15); frozen in eval mode."""
+
+    scale: Tensor
+
+    def __init__(self, embedding_dim: int, num_classes: int):
+        super().__init__(embedding_dim, num_classes, 0.0, Margins())
+        del self.scale
+        self.register_buffer("scale", torch.tensor(math.sqrt(2) * math.log(num_classes - 1)))  # its fixed form, Eq. 12
+
+    @torch.no_grad()
+    def update_scale(self, cosine: Tensor, labels: Tensor) -> None:
+        """s = ln(B_avg) / cos(min(pi/4, median theta_y)); B_avg as a logsumexp, for exp(s cos) overflows early."""
+        target = cosine.gather(1, labels.unsqueeze(1))
+        others = (self.scale * cosine).scatter(1, labels.unsqueeze(1), -math.inf)
+        log_b_avg = torch.logsumexp(others.flatten(), 0) - math.log(len(cosine))
+        self.scale.copy_(log_b_avg / angle_of(target).median().clamp_max(math.pi / 4).cos())
+
+    def forward(self, embeddings: Tensor, labels: Tensor | None = None) -> Tensor:
+        with torch.autocast(embeddings.device.type, enabled=False):
+            cosine = self.cosines(embeddings)
+            if labels is not None and self.training:
+                self.update_scale(cosine, labels)
+            return self.scale.to(cosine.dtype) * cosine
+
+
+def check_margins(loss: str, margins: Margins) -> Margins:
+    """Return the margins if `loss` can take them; ValueError, naming the value and the valid range, if not."""
+    m1, m2, m3 = margins
+    low, high = M1_LIMITS.get(loss, (1.0, 1.0))
+    own = LOSSES[loss].own_margin
+    if not low <= m1 <= high:
+        hint = f"needs m1 from {low:g} to {high:g}" if low < high else "has no m1; --loss combined takes all three"
+        raise ValueError(f"m1 = {m1:g}: {loss} {hint}")
+    if not 0 <= m2 < math.pi:
+        raise ValueError(f"m2 = {m2:g}: an angular margin is in radians, from 0 to under pi = 3.1416")
+    if not 0 <= m3 <= 2:
+        raise ValueError(f"m3 = {m3:g}: a cosine margin lies from 0 to 2")
+    for name, value in (("m2", m2), ("m3", m3)):
+        if value and own not in (name, "preset"):
+            raise ValueError(f"{name} = {value:g}: {loss} has no {name}; --loss combined takes all three")
+    return margins
+
+
+def build_head(
+    loss: str,
+    embedding_dim: int,
+    num_classes: int,
+    *,
+    scale: float | None = None,
+    m1: float | None = None,
+    m2: float | None = None,
+    m3: float | None = None,
+) -> nn.Module:
+    """Make the head of `loss` (a key of LOSSES) with parameter `weight` [C, d].
+
+    Values left None come from LOSSES (the papers' margins) and DEFAULT_SCALE. Raises ValueError, in one line that names
+    the value and the remedy, for an unknown loss, a size below 1, or a scale or margin the loss cannot take.
+    """
+    if loss not in LOSSES:
+        raise ValueError(f"unknown loss '{loss}': choose from {', '.join(LOSSES)}")
+    if embedding_dim < 1:
+        raise ValueError(f"embedding dimension {embedding_dim}: need at least 1")
+    if num_classes < 2:
+        raise ValueError(f"{num_classes} classes: need at least 2")
+    given = Margins(*(d if g is None else g for g, d in zip((m1, m2, m3), LOSSES[loss].margins, strict=True)))
+    margins = check_margins(loss, given)
+    if loss in ("softmax", "adacos"):
+        if scale is not None:
+            why = "does not scale its logits" if loss == "softmax" else "finds its own scale"
+            raise ValueError(f"scale {scale:g}: {loss} {why}; leave it out")
+        if loss == "softmax":
+            return SoftmaxHead(embedding_dim, num_classes)
+        if num_classes < 3:
+            raise ValueError("adacos with 2 classes: its scale would be ln(1) = 0; use norm-softmax")
+        return AdaCosHead(embedding_dim, num_classes)
+    scale = DEFAULT_SCALE if scale is None else scale
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"scale {scale:g}: need a finite number above 0")
+    kind = LiArcFaceHead if loss == "li-arcface" else CosineHead
+    return kind(embedding_dim, num_classes, scale, margins)

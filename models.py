@@ -1,0 +1,105 @@
+"""The small CNN: images in, embeddings out. It never sees a label.
+
+Three blocks of two 3x3 convolutions behind a fixed whitening layer, the shape of airbench94 (Jordan 2024,
+arXiv:2404.00498), then global max pooling and one linear layer to the embedding.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WHITEN_KERNEL = 2  # pixels
+WHITEN_EPS = 5e-4  # added to the eigenvalues, so that near-constant patch directions are not blown up
+SMALLEST_IMAGE = 16  # pixels: what three halvings still leave a pixel of
+LARGEST_IMAGE = 512
+
+
+class Conv3x3(nn.Module):
+    """3x3 convolution, padding 1, no bias; its weight is kept as the matrix [out, 9 in] that Muon optimises."""
+
+    def __init__(self, channels_in: int, channels_out: int):
+        super().__init__()
+        filters = torch.empty(channels_out, channels_in, 3, 3)
+        nn.init.kaiming_uniform_(filters, a=5**0.5)
+        nn.init.dirac_(filters[:channels_in])  # a layer starts by passing its input on (airbench94)
+        self.shape = (channels_out, 3, 3, channels_in)
+        self.weight = nn.Parameter(filters.permute(0, 2, 3, 1).reshape(channels_out, -1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Stored as [out, y, x, in], seen as [out, in, y, x]: channels-last without a copy.
+        return F.conv2d(x, self.weight.view(self.shape).permute(0, 3, 1, 2), padding=1)
+
+
+class Norm(nn.BatchNorm2d):
+    """Batch normalisation with a trained bias but no trained scale: the next layer's filters set the scale."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, momentum=0.4)  # runs are short: the running statistics must follow quickly
+        self.weight.requires_grad_(False)
+
+
+class Block(nn.Module):
+    """Two convolutions; the first one's output is pooled to half the size: [B, i, H, W] -> [B, o, H/2, W/2]."""
+
+    def __init__(self, channels_in: int, channels_out: int):
+        super().__init__()
+        self.conv1, self.norm1 = Conv3x3(channels_in, channels_out), Norm(channels_out)
+        self.conv2, self.norm2 = Conv3x3(channels_out, channels_out), Norm(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.gelu(self.norm1(F.max_pool2d(self.conv1(x), 2)))
+        return F.gelu(self.norm2(self.conv2(x)))
+
+
+class Backbone(nn.Module):
+    """Images [B, in_channels, H, W] to embeddings [B, embedding_dim], float32, not normalised."""
+
+    def __init__(self, in_channels: int, embedding_dim: int, widths: tuple[int, ...]):
+        super().__init__()
+        patch = in_channels * WHITEN_KERNEL**2
+        self.whiten = nn.Conv2d(in_channels, 2 * patch, WHITEN_KERNEL)
+        self.whiten.weight.requires_grad_(False)
+        sizes = (2 * patch, *widths)
+        self.blocks = nn.Sequential(*(Block(i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True)))
+        self.embed = nn.Linear(widths[-1], embedding_dim, bias=False)
+        # Centred embeddings: without it all of them start in one narrow cone, and in 2-D some classes stay there.
+        self.centre = nn.BatchNorm1d(embedding_dim, affine=False, momentum=0.4)
+
+    @torch.no_grad()
+    def init_whitening(self, images: Tensor) -> None:
+        """Set the first layer from training images [N, C, H, W] (normalised floats): the eigenvectors of their 2x2
+        patches, each scaled to unit variance, and their negatives (airbench94, Sec. 3.2)."""
+        patches = F.unfold(images.float(), WHITEN_KERNEL).transpose(1, 2).flatten(0, 1)
+        covariance = patches.T @ patches / len(patches)
+        values, vectors = torch.linalg.eigh(covariance.double())
+        # An eigenvector's sign is the solver's whim; with both signs in the layer, fixing it only fixes the order.
+        vectors = vectors * vectors.sum(0).sign().where(vectors.sum(0) != 0, torch.ones(()))
+        filters = (vectors / (values + WHITEN_EPS).sqrt()).T.flip(0).reshape(-1, *self.whiten.weight.shape[1:])
+        self.whiten.weight.copy_(torch.cat((filters, -filters)))
+        self.whiten.bias.zero_()
+
+    def filters(self) -> list[nn.Parameter]:
+        """The weight matrices that a normalisation follows: only their direction matters, and Muon trains it."""
+        return [m.weight for m in self.modules() if isinstance(m, Conv3x3)] + [self.embed.weight]
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.blocks(F.gelu(self.whiten(images)))
+        with torch.autocast(images.device.type, enabled=False):
+            # float32 from here: half precision would put 2-D embeddings on a visible grid.
+            return self.centre(self.embed(x.float().amax((2, 3))))
+
+
+def build_backbone(
+    in_channels: int, embedding_dim: int, image_size: int, *, widths: tuple[int, ...] = (64, 256, 256)
+) -> Backbone:
+    """Make the CNN: float images [B, in_channels, H, W] -> [B, embedding_dim], not normalised.
+
+    widths: channels of the three blocks. Raises ValueError, naming the value, for sizes it cannot take.
+    """
+    if in_channels < 1 or embedding_dim < 1:
+        raise ValueError(f"{in_channels} image channels, embedding dimension {embedding_dim}: need at least 1")
+    if not SMALLEST_IMAGE <= image_size <= LARGEST_IMAGE:
+        raise ValueError(f"image size {image_size}: need {SMALLEST_IMAGE} to {LARGEST_IMAGE} pixels")
+    if len(widths) != 3 or min(widths) < 1:
+        raise ValueError(f"widths {widths}: need three positive channel counts")
+    return Backbone(in_channels, embedding_dim, tuple(widths))

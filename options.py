@@ -1,0 +1,165 @@
+"""train.py's flags: what they accept, and how they and the recipes make up a run's settings."""
+
+import argparse
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from losses import LOSSES, PRESETS, Margins, build_head
+from recipes import BASE, Settings, recipe
+from runs import RunError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaint is a single line on standard error, with exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def number(kind: type, low: float, high: float, *, above: bool = False) -> Callable[[str], float]:
+    """An argparse type: a finite number from `low` (or, with `above`, more than it) to `high`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (low < value if above else low <= value) or not value <= high or not math.isfinite(value):
+            what = "a whole number" if kind is int else "a number"
+            span = f"above {low:g}" if above else f"of at least {low:g}"
+            top = f" and at most {high:g}" if high < 1e6 else ""
+            raise argparse.ArgumentTypeError(f"'{text}' is not {what} {span}{top}")
+        return value
+
+    return parse
+
+
+positive = number(float, 0, math.inf, above=True)
+count = number(int, 1, 1_000_000)
+
+
+def choice(kind: str, valid: tuple[str, ...]) -> Callable[[str], str]:
+    """An argparse type: one of `valid`, named in the complaint."""
+
+    def parse(text: str) -> str:
+        if text not in valid:
+            raise argparse.ArgumentTypeError(f"unknown {kind} '{text}': choose from {', '.join(valid)}")
+        return text
+
+    return parse
+
+
+def run_name(text: str) -> str:
+    """An argparse type: a plain folder name, which cannot lead out of --output-dir."""
+    if not re.fullmatch(r"[\w][\w.+=-]{0,99}", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a plain folder name (letters, digits, and . _ + = -)")
+    return text
+
+
+def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse train.py's command line; exits with status 2 and one line for a bad value."""
+    parser = Parser(prog="train.py", description="Train a small CNN with an angular-margin head.")
+    add = parser.add_argument
+    add("--dataset", type=choice("data set", tuple(BASE)), required=True, help=", ".join(BASE))
+    add("--loss", type=choice("loss", tuple(LOSSES)), required=True, help=", ".join(LOSSES))
+    add("--embedding-dim", type=number(int, 1, 8192), default=512, metavar="D", help="default 512; 2 and 3 can be drawn")
+    add("--epochs", type=count, metavar="N")
+    add("--batch-size", type=number(int, 2, 1_000_000), metavar="N")
+    add("--lr", type=positive, help="peak learning rate of Muon; Adam's follows it")
+    add("--scale", type=positive, help="s, the radius of the hypersphere")
+    add("--margin", metavar="M", help="the loss's own margin: m1 of sphereface, m2 (radians) of arcface and li-arcface, "
+        "m3 of cosface; for combined a preset, cm1 or cm2")  # fmt: skip
+    add("--m1", type=positive, help="factor on the target angle")
+    add("--m2", type=number(float, 0, math.inf), help="added to the target angle, in radians")
+    add("--m3", type=number(float, 0, math.inf), help="taken from the target cosine")
+    add("--margin-warmup", type=number(float, 0, 1), metavar="PART", help="part of training in which the margin grows")
+    add("--seed", type=number(int, 0, 2**31), default=0)
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: the best there is)")
+    add("--precision", type=choice("precision", ("auto", "bf16", "fp32")), default="auto", help="auto, bf16 or fp32")
+    add("--data-dir", default="data", help="where the data lie or go (default: data)")
+    add("--image-size", type=number(int, 16, 512), metavar="PIXELS", help="for --dataset folder (default 32)")
+    add("--hold-out", nargs="+", default=(), metavar="CLASS", help="classes never trained on: verified and retrieved")
+    add("--validation", type=number(float, 0, 0.5), default=0.0, metavar="PART",
+        help="cut this part from the training set and test on it instead: for choosing settings")  # fmt: skip
+    add("--output-dir", default="runs", help="folder of run folders (default: runs)")
+    add("--name", type=run_name, help="run folder's name (default: DATASET-LOSS-DIMd-seedN)")
+    add("--resume", action="store_true", help="go on with the unfinished run of that name")
+    add("--overwrite", action="store_true", help="start the run of that name anew")
+    add("--no-progress", action="store_true", help="no progress bars, one plain line an epoch")
+    flags = parser.parse_args(arguments)
+    if flags.resume and flags.overwrite:
+        parser.error("--resume and --overwrite exclude each other: choose one")
+    return flags
+
+
+def own_margins(loss: str, text: str) -> dict[str, float]:
+    """What --margin means for `loss`: {'m1' | 'm2' | 'm3': value}. RunError for text that is no margin of it."""
+    own = LOSSES[loss].own_margin
+    if own is None:
+        raise RunError(f"--margin {text}: {loss} has no margin; leave it out or choose another --loss")
+    if own == "preset":
+        if text.lower() not in PRESETS:
+            raise RunError(f"--margin {text}: combined takes {' or '.join(PRESETS)} here, or --m1, --m2 and --m3")
+        return PRESETS[text.lower()]._asdict()
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise RunError(f"--margin {text}: not a finite number")
+    return {own: value}
+
+
+def resolve(flags: argparse.Namespace, data_name: str, num_classes: int, held_out: Sequence[str] = ()) -> Settings:
+    """Flags over recipe: the full settings of a run. RunError, one line, for values the loss cannot take."""
+    values = recipe(data_name, flags.loss, flags.embedding_dim, num_classes)
+    if flags.margin is not None:
+        values |= own_margins(flags.loss, flags.margin)
+    names = ("epochs", "batch_size", "lr", "scale", "m1", "m2", "m3", "margin_warmup")
+    given = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
+    values |= given
+    margins = Margins(values["m1"], values["m2"], values["m3"])
+    if flags.loss == "softmax" and margins != Margins():
+        raise RunError("softmax takes no margin: leave --m1, --m2 and --m3 out or choose another --loss")
+    try:  # the head knows what it can take; here on one class weight in one dimension, to complain before any work
+        build_head(flags.loss, 1, num_classes, scale=values["scale"], m1=margins.m1, m2=margins.m2, m3=margins.m3)
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    return Settings(
+        dataset=data_name, loss=flags.loss, embedding_dim=flags.embedding_dim, seed=flags.seed,
+        hold_out=tuple(held_out), image_size=flags.image_size, validation=flags.validation,
+        precision=pick_precision(flags.precision, flags.device), **values,
+    )  # fmt: skip
+
+
+def pick_device(name: str) -> str:
+    """The device to use: 'auto' is CUDA, Apple's GPU or the CPU, the first there is. RunError if it is not there."""
+    import torch
+
+    mps = torch.backends.mps.is_available()
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdigit())):
+        raise RunError(f"unknown device '{name}': choose from auto, cpu, cuda, cuda:N, mps")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        found = f"{torch.cuda.device_count()} found" if torch.cuda.is_available() else "no CUDA GPU found"
+        raise RunError(f"--device {name}: {found} by this PyTorch; use --device auto or cpu")
+    if kind == "mps" and not mps:
+        raise RunError("--device mps: no Apple GPU found by this PyTorch; use --device auto or cpu")
+    return name
+
+
+def pick_precision(name: str, device: str) -> str:
+    """'auto' is bf16 where the hardware multiplies it faster than float32: new GPUs, CPUs with AMX or AVX512-BF16."""
+    if name != "auto":
+        return name
+    import torch
+
+    kind = pick_device(device).partition(":")[0]
+    if kind == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    abilities = torch.cpu.get_capabilities() if kind == "cpu" else {}
+    return "bf16" if abilities.get("amx_bf16") or abilities.get("avx512_bf16") else "fp32"

@@ -1,0 +1,58 @@
+"""What all figures share: colours that colour-blind readers can tell apart, fonts, and saving that repeats bit by bit."""
+
+import io
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from losses import LOSSES
+from runs import RunError, write_whole
+
+# Okabe and Ito's eight (jfly.uni-koeln.de/color), then a grey and a brown; every class is also labelled in the picture.
+CLASS_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#B8A800", "#000000", "#7F7F7F", "#8C510A")
+DPI = 200
+DATA_TITLES = {"mnist": "MNIST", "mnist-5k": "MNIST-5k (embedded sample)", "cifar10": "CIFAR-10", "fashion-mnist": "Fashion-MNIST",
+               "folder": "own images"}  # fmt: skip
+
+plt.rcParams.update({
+    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False,
+    "savefig.dpi": DPI, "figure.dpi": DPI, "svg.hashsalt": "angular-margins", "legend.frameon": False,
+})  # fmt: skip
+
+
+def class_colour(index: int) -> str:
+    """The colour of class `index`; they repeat after ten."""
+    return CLASS_COLOURS[index % len(CLASS_COLOURS)]
+
+
+def data_title(facts: dict) -> str:
+    """The data set's name for a title, with a word when its pixels are a JPEG copy."""
+    title = DATA_TITLES.get(facts["dataset"], facts["dataset"])
+    return f"{title} (JPEG copy)" if "JPEG" in facts["source"] else title
+
+
+def loss_title(facts: dict) -> str:
+    """The loss and what it was trained with: 'ArcFace (s = 16, m2 = 0.5)'."""
+    default = {"m1": 1, "m2": 0, "m3": 0}
+    parts = [f"s = {facts['scale']:.3g}"] if facts["loss"] != "softmax" else []
+    parts += [f"{name} = {facts[name]:.3g}" for name, value in default.items() if facts[name] != value]
+    return LOSSES[facts["loss"]].title + (f" ({', '.join(parts)})" if parts else "")
+
+
+def save(figure: Figure, folder: Path, name: str, kind: str = "png") -> Path:
+    """Write the figure as folder/name.kind, whole or not at all, the same bytes for the same picture; close it."""
+    metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, metadata=metadata)
+    plt.close(figure)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {folder}: {error.strerror}; choose another --figures-dir") from None
+    write_whole(folder / f"{name}.{kind}", buffer.getvalue())
+    return folder / f"{name}.{kind}"

@@ -1,0 +1,109 @@
+"""Accuracy tables as PNG and JSON: one row a data set, loss and dimension, over all seeds at hand."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from losses import LOSSES
+from plot_style import data_title, loss_title, save
+from runs import write_json
+
+COLUMNS = ("Loss", "d", "seeds", "head, %", "class mean, %", "5-NN, %", "Intra, °", "Inter, °", "EER, %", "TAR@1e-3, %", "MAP@R, %")
+
+
+def key_of(facts: dict) -> tuple:
+    """What makes runs the same but for their seed, in the order the tables show them."""
+    order = list(LOSSES).index(facts["loss"])
+    names = ("m1", "m2", "m3", "epochs", "batch_size", "lr", "margin_warmup", "precision", "source", "validation")
+    own_scale = "" if facts["loss"] in ("softmax", "adacos") else facts["scale"]  # AdaCos's scale is an outcome
+    return (facts["embedding_dim"], order, str([own_scale, *(facts[name] for name in names)]))
+
+
+def spread(values: list[float | None]) -> dict:
+    """Mean, sample standard deviation (None for one value) and n of the values that are there."""
+    there = [v for v in values if v is not None]
+    if not there:
+        return {"mean": None, "std": None, "n": 0}
+    return {"mean": float(np.mean(there)), "std": float(np.std(there, ddof=1)) if len(there) > 1 else None, "n": len(there)}
+
+
+def table_rows(runs: list[dict]) -> list[dict]:
+    """One entry a group of runs that differ only in their seed: its title, its figures, each with std and n."""
+    groups: dict[tuple, list[dict]] = {}
+    for facts in runs:
+        groups.setdefault(key_of(facts), []).append(facts)
+    rows = []
+    for key in sorted(groups):
+        members = groups[key]
+        first = members[0]
+        picks = {
+            "head": [100 * f["accuracy"]["head"]["value"] for f in members],
+            "nearest_mean": [100 * f["accuracy"]["nearest_mean"]["value"] for f in members],
+            "5_nearest_neighbours": [100 * f["accuracy"]["5_nearest_neighbours"]["value"] for f in members],
+            "intra": [f["angles"]["test"]["intra"] if f["angles"]["test"] else None for f in members],
+            "inter": [f["angles"]["test"]["inter"] if f["angles"]["test"] else None for f in members],
+            "eer": [_percent(f["verification"].get("eer")) for f in members],
+            "tar_at_far_0.001": [_percent(f["verification"].get("tar_at_far", {}).get("0.001")) for f in members],
+            "map_at_r": [_percent(f["retrieval"].get("map_at_r")) for f in members],
+        }
+        interval = [100 * first["accuracy"]["head"][end] for end in ("low", "high")] if len(members) == 1 else None
+        held_out = f", without {', '.join(first['unseen_classes'])}" if first["unseen_classes"] else ""
+        rows.append({
+            "title": loss_title(first) + held_out, "loss": first["loss"], "embedding_dim": first["embedding_dim"],
+            "seeds": sorted(f["seed"] for f in members), "head_interval": interval, "source": first["source"],
+            "test_images": first["test_images"], **{name: spread(values) for name, values in picks.items()},
+        })  # fmt: skip
+    return rows
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _cell(value: dict, digits: int) -> str:
+    if value["mean"] is None:
+        return "–"
+    return f"{value['mean']:.{digits}f}" + (f" ± {value['std']:.{digits}f}" if value["std"] is not None else "")
+
+
+def draw_table(rows: list[dict], title: str, folder: Path, name: str) -> Path:
+    """Draw rows of `table_rows` as folder/name.png."""
+    cells = []
+    for row in rows:
+        head = _cell(row["head"], 2)
+        if row["head_interval"]:
+            head += f"  [{row['head_interval'][0]:.2f}, {row['head_interval'][1]:.2f}]"
+        figures = [_cell(row[k], d) for k, d in (("nearest_mean", 2), ("5_nearest_neighbours", 2), ("intra", 1), ("inter", 1),
+                                                 ("eer", 2), ("tar_at_far_0.001", 2), ("map_at_r", 2))]  # fmt: skip
+        cells.append([row["title"], str(row["embedding_dim"]), str(len(row["seeds"])), head, *figures])
+    widths = np.array([max(len(line[i]) for line in (COLUMNS, *cells)) + 2.5 for i in range(len(COLUMNS))], float)
+    figure = plt.figure(figsize=(widths.sum() * 0.072, 0.9 + 0.24 * (len(cells) + 1)))
+    axes = figure.add_axes((0.01, 0.0, 0.98, 1.0))
+    axes.axis("off")
+    axes.set(xlim=(0, widths.sum()), ylim=(-len(cells) - 2.0, 2.2))
+    lefts = np.concatenate(([0], widths.cumsum()[:-1]))
+    for i, line in enumerate((COLUMNS, *cells)):
+        for j, text in enumerate(line):
+            x = lefts[j] + 0.5 if j == 0 else lefts[j] + widths[j] - 0.8
+            axes.text(x, -i, text, ha="left" if j == 0 else "right", va="center", weight="bold" if i == 0 else "normal")
+    for y, width in ((0.55, 1.0), (-0.5, 0.6), (-len(cells) - 0.5, 1.0)):
+        axes.axhline(y, color="black", linewidth=width)
+    axes.text(0.5, 1.3, title, weight="bold", fontsize=10)
+    note = "Test set, last epoch, no margin when predicting. ±: standard deviation over seeds; [ ]: 95 % interval of one run."
+    axes.text(0.5, -len(cells) - 1.3, note, fontsize=8, va="center", color="#444444")
+    return save(figure, folder, name)
+
+
+def accuracy_tables(runs: list[dict], folder: Path) -> list[Path]:
+    """Write accuracy_DATASET.png and .json into `folder` for each data set among measured runs; returns the paths."""
+    written = []
+    for dataset in sorted({facts["dataset"] for facts in runs}):
+        chosen = [facts for facts in runs if facts["dataset"] == dataset]
+        rows = table_rows(chosen)
+        count = chosen[0]["test_images"]
+        title = f"{data_title(chosen[0])}: accuracy, angles, verification and retrieval on {count:,} test images"
+        written.append(draw_table(rows, title, folder, f"accuracy_{dataset}"))
+        write_json(folder / f"accuracy_{dataset}.json", {"dataset": dataset, "rows": rows})
+        written.append(folder / f"accuracy_{dataset}.json")
+    return written

@@ -1,0 +1,93 @@
+"""The one table of recipes: what a run uses for every setting its user leaves out, by data set, loss and dimension.
+
+Every entry was chosen on a part cut from the training set (`train.py --validation`), never on test images.
+"""
+
+import math
+import re
+from dataclasses import asdict, dataclass, fields
+
+from bounds import largest_spacing
+from losses import LOSSES, Margins
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a run's numbers. `scale` is None where the loss has none of its own to set."""
+
+    dataset: str
+    loss: str
+    embedding_dim: int
+    epochs: int
+    batch_size: int
+    lr: float  # Muon's: the angle, in radians, by which a step turns a filter matrix
+    scale: float | None
+    m1: float
+    m2: float
+    m3: float
+    margin_warmup: float  # part of training over which the margin grows from none to full
+    seed: int
+    precision: str
+    widths: tuple[int, int, int]
+    shift: int  # pixels, augmentation
+    flip: bool
+    hold_out: tuple[str, ...] = ()
+    image_size: int | None = None
+    validation: float = 0.0  # part of the training set that stands in for the test set
+
+    @property
+    def margins(self) -> Margins:
+        return Margins(self.m1, self.m2, self.m3)
+
+    def run_name(self) -> str:
+        """The run folder's default name."""
+        held_out = "-without-" + "-".join(re.sub(r"\W", "_", name) for name in self.hold_out) if self.hold_out else ""
+        return f"{self.dataset}-{self.loss}-{self.embedding_dim}d-seed{self.seed}{held_out}"
+
+    def to_json(self) -> dict:
+        """The settings as JSON-ready values; `from_json` turns them back."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: dict) -> "Settings":
+        known = {f.name: values[f.name] for f in fields(cls)}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+
+
+# By data set. Widths: the smallest net that reaches the accuracy; shift: pixels that leave the object in the picture.
+BASE = {
+    "mnist": {"epochs": 6, "batch_size": 256, "lr": 0.05, "widths": (32, 64, 128), "shift": 2, "flip": False},
+    "fashion-mnist": {"epochs": 8, "batch_size": 256, "lr": 0.05, "widths": (32, 64, 128), "shift": 2, "flip": True},
+    "cifar10": {"epochs": 10, "batch_size": 256, "lr": 0.05, "widths": (64, 256, 256), "shift": 2, "flip": True},
+    "folder": {"epochs": 10, "batch_size": 128, "lr": 0.05, "widths": (64, 128, 256), "shift": 2, "flip": True},
+}
+SMALL_SET = {"epochs": 20, "batch_size": 128}  # mnist-5k: fifteen times fewer images than MNIST, so more epochs
+
+# Scale: above CosFace's lower bound, below where ten classes stop learning.
+SCALES = {"norm-softmax": 16.0, "sphereface": 16.0, "cosface": 16.0, "arcface": 16.0, "combined": 16.0, "li-arcface": 16.0}
+MARGIN_WARMUP = 0.5
+
+
+
+def recipe(dataset: str, loss: str, embedding_dim: int, num_classes: int) -> dict:
+    """The settings a user may leave out, as keywords for Settings. dataset: a Dataset's name."""
+    base = BASE["mnist"] | SMALL_SET if dataset == "mnist-5k" else BASE[dataset]
+    margins = default_margins(loss, num_classes, embedding_dim)
+    return {**base, "scale": SCALES.get(loss), "margin_warmup": MARGIN_WARMUP, **margins._asdict()}
+
+
+def default_margins(loss: str, num_classes: int, embedding_dim: int) -> Margins:
+    """The paper's margins, cut to half the feasible room where the classes lie too close together for them."""
+    margins = LOSSES[loss].margins
+    spacing = largest_spacing(num_classes, embedding_dim)
+    if spacing >= math.pi / 2:
+        return margins
+    room = 0.5
+    angle, cosine = room * spacing, room * (1 - math.cos(spacing))
+    if loss in ("arcface", "li-arcface"):
+        return Margins(m2=min(margins.m2, angle))
+    if loss == "cosface":
+        return Margins(m3=min(margins.m3, cosine))
+    if loss == "combined":
+        return Margins(1.0, min(margins.m2, angle / 2), min(margins.m3, cosine / 2))
+    return margins

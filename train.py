@@ -1,0 +1,323 @@
+"""Train one CNN with one head on one data set: python train.py --dataset mnist --loss arcface
+
+Leaves a run folder with config.json, history.csv, checkpoint.pt, metrics.json and embeddings.npz. Every setting left
+out comes from recipes.py. The optimizer is Muon on the filter matrices and Adam on the rest: both ignore the size of a
+gradient, which differs a hundredfold between heads, so that one learning rate serves all of them.
+"""
+
+import argparse
+import math
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+import options
+from bounds import feasibility_warnings
+from data import (
+    DataError,
+    Dataset,
+    augment,
+    channel_statistics,
+    hold_out_classes,
+    load_dataset,
+    to_input,
+    validation_split,
+)
+from losses import build_head
+from models import Backbone, build_backbone
+from recipes import Settings
+from runs import (
+    RunError,
+    find_run,
+    load_checkpoint,
+    read_json,
+    save_checkpoint,
+    start_folder,
+    write_arrays,
+    write_history,
+    write_json,
+)
+
+LR_WARMUP = 0.1  # part of training over which the learning rates rise to their peak, before they fall to 0
+MOMENTUM = 0.9
+HEAD_LR = 1.0  # Adam's learning rate for class weights of length 1, as a multiple of Muon's, divided by sqrt(d)
+BIAS_LR = 0.2  # the same for biases, whose scale is that of normalised activations
+WHITEN_IMAGES = 5000  # enough for the covariance of 2x2 patches
+EVAL_BATCH = 1000
+REPORT_EVERY = 20  # steps between looks at the loss: a look waits for the device
+
+
+class Trainer:
+    """One run in memory: network, head, optimizers and the step; knows nothing of folders."""
+
+    def __init__(self, settings: Settings, dataset: Dataset, device: torch.device):
+        self.settings, self.device = settings, device
+        channels, size = dataset.train_images.shape[1], dataset.train_images.shape[-1]
+        self.mean, self.std = (t.to(device) for t in channel_statistics(dataset.train_images))
+        torch.manual_seed(settings.seed)
+        self.backbone = build_backbone(channels, settings.embedding_dim, size, widths=settings.widths)
+        scale = None if settings.loss in ("softmax", "adacos") else settings.scale
+        m1, m2, m3 = settings.margins
+        self.head = build_head(
+            settings.loss, settings.embedding_dim, len(dataset.classes), scale=scale, m1=m1, m2=m2, m3=m3
+        )
+        self.backbone.to(device, memory_format=torch.channels_last)
+        self.head.to(device)
+        sample = torch.randperm(len(dataset.train_images), generator=torch.Generator().manual_seed(0))[:WHITEN_IMAGES]
+        self.backbone.init_whitening(to_input(dataset.train_images[sample].to(device), self.mean, self.std))
+        self.optimizers = self._make_optimizers()
+        self.images, self.labels = dataset.train_images.to(device), dataset.train_labels.to(device)
+        self.batch = min(settings.batch_size, len(self.images))
+        self.steps_per_epoch = len(self.images) // self.batch  # a short last batch would upset batch normalisation
+        self.epoch, self.seconds, self.history = 0, 0.0, []
+
+    def _make_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Muon for the filters; Adam for biases and class weights. No weight decay: both kinds of weights are
+        followed by a normalisation, and filters are kept at a fixed length instead."""
+        filters = self.backbone.filters()
+        known = {id(p) for p in filters}
+        biases = [p for p in self.backbone.parameters() if p.requires_grad and id(p) not in known]
+        muon = torch.optim.Muon(filters, lr=1.0, momentum=MOMENTUM, nesterov=True, weight_decay=0.0)
+        adam = torch.optim.Adam(
+            [{"params": biases, "factor": BIAS_LR},
+             {"params": [self.head.weight], "factor": HEAD_LR / self.settings.embedding_dim**0.5}],
+            lr=1.0, betas=(MOMENTUM, 0.99),
+        )  # fmt: skip
+        return [muon, adam]
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bf16")
+
+    def schedule(self, step: int) -> None:
+        """Set learning rates and margin for `step` of the whole run: rates rise, then fall to 0, linearly."""
+        progress = step / (self.settings.epochs * self.steps_per_epoch)
+        rate = self.settings.lr * min((progress + 1e-3) / LR_WARMUP, (1 - progress) / (1 - LR_WARMUP))
+        for group in (g for o in self.optimizers for g in o.param_groups):
+            group["lr"] = rate * group.get("factor", 1.0)
+        warmup = self.settings.margin_warmup
+        self.head.margin_fraction = min(1.0, progress / warmup) if warmup else 1.0
+
+    def step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """One step on uint8 images [B, C, H, W]; returns loss and number of correct predictions, on the device."""
+        with self.autocast():
+            embeddings = self.backbone(to_input(images, self.mean, self.std))
+        loss = F.cross_entropy(self.head(embeddings, labels), labels)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        with torch.no_grad():
+            for filters in self.backbone.filters():
+                # Batch normalisation makes a filter's length meaningless; held fixed, the rate is a turning angle.
+                filters.mul_(len(filters) ** 0.5 / filters.norm())
+            correct = (self.head(embeddings.detach()).argmax(1) == labels).sum()  # without margin, as in use
+        return loss.detach(), correct
+
+    def train_epoch(self, progress_bar: bool) -> dict:
+        """Run one epoch; returns its history row. Raises RunError when the loss stops being a finite number."""
+        started = time.perf_counter()
+        self.backbone.train()
+        self.head.train()
+        # Seeded by epoch, so that a resumed run sees what the uninterrupted one would have.
+        random = torch.Generator().manual_seed(self.settings.seed * 100_003 + self.epoch)
+        order = torch.randperm(len(self.images), generator=random).to(self.device)
+        total, correct = (torch.zeros((), device=self.device) for _ in range(2))
+        label = f"epoch {self.epoch + 1}/{self.settings.epochs}"
+        with tqdm(total=self.steps_per_epoch * self.batch, unit="img", desc=label, disable=not progress_bar) as bar:
+            for i in range(self.steps_per_epoch):
+                self.schedule(self.epoch * self.steps_per_epoch + i)
+                chosen = order[i * self.batch : (i + 1) * self.batch]
+                images = augment(self.images[chosen], random, self.settings.shift, self.settings.flip)
+                loss, right = self.step(images, self.labels[chosen])
+                total += loss
+                correct += right
+                if (i + 1) % REPORT_EVERY == 0 or i + 1 == self.steps_per_epoch:
+                    self._check_finite(total, self.epoch * self.steps_per_epoch + i + 1)
+                    seen = (i + 1) * self.batch
+                    bar.set_postfix(loss=f"{total.item() / (i + 1):.3f}", acc=f"{correct.item() / seen:.2%}")
+                    bar.update(seen - bar.n)
+        elapsed = time.perf_counter() - started
+        self.seconds += elapsed
+        self.epoch += 1
+        images_seen = self.steps_per_epoch * self.batch
+        row = {
+            "epoch": self.epoch,
+            "loss": round(total.item() / self.steps_per_epoch, 6),
+            "train_accuracy": round(correct.item() / images_seen, 6),
+            "images_per_second": round(images_seen / elapsed),
+            "seconds": round(self.seconds, 2),
+            "scale": round(float(self.head.scale), 4),
+        }
+        self.history.append(row)
+        return row
+
+    def _check_finite(self, total: Tensor, step: int) -> None:
+        if not math.isfinite(total.item()):
+            raise RunError(
+                f"the loss became {total.item()} by step {step}: training has diverged; lower --lr (now "
+                f"{self.settings.lr:g}), --scale or the margin, or try --precision fp32"
+            )
+
+    @torch.no_grad()
+    def embed(self, images: Tensor) -> Tensor:
+        """Embeddings [N, d] (float32, on the CPU) of uint8 images [N, C, H, W], in eval mode."""
+        return embed(self.backbone, images, self.mean, self.std, self.autocast())
+
+    def state(self, fingerprint: str) -> dict:
+        """Everything a resumed run needs to end as the uninterrupted one would."""
+        return {
+            "model": self.backbone.state_dict(), "head": self.head.state_dict(), "mean": self.mean, "std": self.std,
+            "optimizer": [o.state_dict() for o in self.optimizers], "epoch": self.epoch, "seconds": self.seconds,
+            "history": self.history, "random": torch.get_rng_state(), "config": self.settings.to_json(),
+            "fingerprint": fingerprint,
+        }  # fmt: skip
+
+    def load_state(self, state: dict, fingerprint: str) -> None:
+        """Take up a state of `state()`; RunError when it belongs to other settings or other data."""
+        if state.get("config") != self.settings.to_json():
+            raise RunError("checkpoint.pt is from a run of other settings: use --overwrite or --name")
+        if state.get("fingerprint") != fingerprint:
+            raise RunError("the data have changed since this run began: put them back, or use --overwrite or --name")
+        try:
+            self.backbone.load_state_dict(state["model"])
+            self.head.load_state_dict(state["head"])
+            for optimizer, saved in zip(self.optimizers, state["optimizer"], strict=True):
+                optimizer.load_state_dict(saved)
+            torch.set_rng_state(state["random"].cpu())
+            self.epoch, self.seconds, self.history = state["epoch"], state["seconds"], state["history"]
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError):
+            raise RunError("checkpoint.pt is from another network or incomplete: use --overwrite or --name") from None
+
+
+@torch.no_grad()
+def embed(backbone: Backbone, images: Tensor, mean: Tensor, std: Tensor, autocast: torch.autocast) -> Tensor:
+    """Embeddings [N, d] (float32, on the CPU) of uint8 images [N, C, H, W], with the network in eval mode."""
+    backbone.eval()
+    parts = []
+    with autocast:
+        for part in images.split(EVAL_BATCH):
+            parts.append(backbone(to_input(part.to(mean.device), mean, std)).float().cpu())
+    return torch.cat(parts)
+
+
+def describe_device(device: torch.device) -> str:
+    """The device and its processor, for the record: 'cpu, 2 threads, AMD EPYC'."""
+    if device.type == "cuda":
+        return f"cuda, {torch.cuda.get_device_name(device)}"
+    if device.type != "cpu":
+        return str(device)
+    return f"cpu, {torch.get_num_threads()} threads, {torch.cpu.get_capabilities().get('cpu_name', 'unknown')}"
+
+
+def finish(trainer: Trainer, dataset: Dataset, unseen: dict[str, Tensor], folder: Path, record: dict) -> None:
+    """Embed the test set; write embeddings.npz, then metrics.json, which marks the run as finished."""
+    embeddings = trainer.embed(dataset.test_images)
+    with torch.no_grad():
+        predictions = trainer.head.eval()(embeddings.to(trainer.device)).argmax(1).cpu()
+    correct, count = int((predictions == dataset.test_labels).sum()), len(dataset.test_labels)
+    arrays = {"embeddings": embeddings, "labels": dataset.test_labels, "weights": trainer.head.weight.detach().cpu()}
+    if unseen:
+        arrays |= {"unseen_embeddings": trainer.embed(unseen["images"]), "unseen_labels": unseen["labels"]}
+    write_arrays(folder / "embeddings.npz", **{name: array.numpy() for name, array in arrays.items()})
+    facts = {name: value for name, value in record.items() if name != "settings"}
+    metrics = {
+        **record["settings"], **facts, "scale": float(trainer.head.scale),
+        "parameters": sum(p.numel() for m in (trainer.backbone, trainer.head) for p in m.parameters()),
+        "train_images": len(dataset.train_images), "test_images": count, "train_seconds": round(trainer.seconds, 2),
+        "train_accuracy": trainer.history[-1]["train_accuracy"], "test_correct": correct, "test_accuracy": correct / count,
+    }  # fmt: skip
+    write_json(folder / "metrics.json", metrics)
+    if correct / count < 2 / len(dataset.classes):
+        print("warning: the run ended near chance; lower --scale, --lr or the margin, or train for more epochs")
+
+
+def prepare(flags: argparse.Namespace) -> tuple[Dataset, dict[str, Tensor], dict]:
+    """Load what the flags name: the data set, the held-out classes' images and labels if any, and the run's record."""
+    dataset = whole = load_dataset(flags.dataset, flags.data_dir, flags.image_size)
+    unseen: dict[str, Tensor] = {}
+    unseen_ids: tuple[int, ...] = ()
+    if flags.hold_out:
+        dataset, unseen["images"], unseen["labels"], unseen_ids = hold_out_classes(dataset, flags.hold_out)
+    if flags.validation:
+        dataset, unseen = validation_split(dataset, flags.validation), {}
+    if len(dataset.train_images) < 2:
+        raise DataError(f"{len(dataset.train_images)} training images: add some, batch normalisation needs two")
+    unseen_classes = [whole.classes[i] for i in unseen_ids]
+    record = {
+        "settings": options.resolve(flags, dataset.name, len(dataset.classes), unseen_classes).to_json(),
+        "source": dataset.source, "fingerprint": dataset.fingerprint, "classes": list(dataset.classes),
+        "unseen_classes": unseen_classes,
+        "image_shape": list(dataset.train_images.shape[1:]), "torch": torch.__version__,
+    }  # fmt: skip
+    return dataset, unseen, record
+
+
+def train(flags: argparse.Namespace) -> Path:
+    """Train, go on training or find the run done, as the flags say; returns the run folder.
+
+    Raises DataError and RunError for what a user can mend.
+    """
+    device = torch.device(options.pick_device(flags.device))
+    dataset, unseen, record = prepare(flags)
+    settings = Settings.from_json(record["settings"])
+    folder = Path(flags.output_dir) / (flags.name or settings.run_name())
+    state = find_run(folder, record["settings"], flags.resume, flags.overwrite)
+    if state == "finished":
+        print(f"{folder} is finished already; its stored result:")
+        return folder
+    sizes = f"{len(dataset.train_images):,} images to train on, {len(dataset.test_images):,} to test on"
+    print(f"data: {dataset.source}\n      {sizes}; {describe_device(device)}, {settings.precision}")
+    for line in feasibility_warnings(
+        settings.loss, settings.margins, settings.scale, len(dataset.classes), settings.embedding_dim
+    ):
+        print(f"warning: {settings.loss}: {line}")
+    trainer = Trainer(settings, dataset, device)
+    checkpoint = folder / "checkpoint.pt"
+    if state == "unfinished" and checkpoint.exists():
+        trainer.load_state(load_checkpoint(checkpoint, device), dataset.fingerprint)
+        print(f"going on after epoch {trainer.epoch} of {settings.epochs}")
+    else:
+        start_folder(folder, record)
+        save_checkpoint(checkpoint, trainer.state(dataset.fingerprint))
+    while trainer.epoch < settings.epochs:
+        row = trainer.train_epoch(progress_bar=not flags.no_progress and sys.stderr.isatty())
+        save_checkpoint(checkpoint, trainer.state(dataset.fingerprint))
+        write_history(folder / "history.csv", trainer.history)
+        print(
+            f"epoch {row['epoch']:>2}/{settings.epochs}  loss {row['loss']:.4f}  train accuracy "
+            f"{row['train_accuracy']:.2%}  {row['images_per_second']:,} images/s"
+        )
+    finish(trainer, dataset, unseen, folder, record | {"device": describe_device(device)})
+    return folder
+
+
+def main() -> int:
+    """The command line: returns the exit status."""
+    flags = options.parse_flags()
+    sys.stdout.reconfigure(line_buffering=True)  # a run's log is worth following
+    try:
+        folder = train(flags)
+        if not flags.validation:
+            import evaluate
+
+            print(evaluate.summary(evaluate.evaluate_run(folder, flags.data_dir)))
+        else:
+            print(f"validation accuracy {read_json(folder / 'metrics.json')['test_accuracy']:.2%}")
+    except (DataError, RunError) as error:
+        print(f"train.py: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ntrain.py: stopped; the finished epochs are kept: repeat the command with --resume to go on", file=sys.stderr)
+        return 130
+    print(f"run folder: {folder}\nnext: python evaluate.py {folder}   or   python plot_embeddings.py {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
