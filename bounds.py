@@ -30,8 +30,8 @@ class Bound(float):
 def largest_spacing(num_classes: int, embedding_dim: int) -> Bound:
     """Largest angle (radians) by which all of C directions in d dimensions can differ from each other.
 
-    Exact for d = 1 and 2, C <= d + 1 (regular simplex), C <= 2d (Rankin 1955: 90 degrees) and the solved cases of d = 3;
-    otherwise an upper bound from the area of the caps around the directions. ValueError for C < 2 or d < 1.
+    Exact for d = 1 and 2, C <= d + 1 (regular simplex), C <= 2d (Rankin 1955: 90 degrees) and the solved cases of
+    d = 3; otherwise an upper bound from the area of the caps around the directions. ValueError for C < 2 or d < 1.
     """
     if num_classes < 2 or embedding_dim < 1:
         raise ValueError(f"{num_classes} classes in {embedding_dim} dimensions: need at least 2 and 1")
@@ -49,7 +49,12 @@ def largest_spacing(num_classes: int, embedding_dim: int) -> Bound:
 
     # C caps of half the spacing do not overlap; a cap of angle a <= 90 deg covers I_{sin^2 a}((d-1)/2, 1/2) / 2.
     half = math.asin(math.sqrt(betaincinv((embedding_dim - 1) / 2, 0.5, 2 / num_classes)))
-    return Bound(min(2 * half, math.pi / 2), "upper bound by cap area", exact=False)
+    bound = Bound(min(2 * half, math.pi / 2), "upper bound by cap area", exact=False)
+    # One more direction never widens the spacing, so the solved cases of d = 3 below C bound it as well.
+    fewer = [math.radians(angle) for n, angle in TAMMES.items() if embedding_dim == 3 and n < num_classes]
+    if fewer and min(fewer) < bound:
+        return Bound(min(fewer), "upper bound by a best packing of fewer in 3-D", exact=False)
+    return bound
 
 
 def maximum_margin(loss: str, num_classes: int, embedding_dim: int, *, m1: float = 1.0, m2: float = 0.0) -> Bound:
@@ -132,14 +137,15 @@ def feasibility_warnings(
     room = spacing - m2 if loss == "li-arcface" else target_at_centre(margins) - math.cos(spacing)
     if margins != (1, 0, 0) and room <= 0:
         lines.append(
-            f"margins ({m1:g}, {m2:g}, {m3:g}) leave no feasible region: {num_classes} classes in "
-            f"{embedding_dim}-D lie at most {math.degrees(spacing):.1f} degrees apart ({spacing.case}); use a smaller margin"
+            f"margins ({m1:g}, {m2:g}, {m3:g}) leave no feasible region: {num_classes} classes "
+            f"in {embedding_dim}-D lie at most {math.degrees(spacing):.1f} degrees apart "
+            f"({spacing.case}); use a smaller margin"
         )
     if scale is not None and loss not in ("softmax", "adacos", "li-arcface"):
         least = minimum_scale(num_classes, probability, embedding_dim)
         if scale < least:
             lines.append(
-                f"scale {scale:g} is under {least:.2f}, the least at which {num_classes} classes in {embedding_dim}-D can "
-                f"reach a posterior of {probability:g} ({least.case}); use a larger scale"
+                f"scale {scale:g} is under {least:.2f}, the least at which {num_classes} classes in {embedding_dim}-D "
+                f"can reach a posterior of {probability:g} ({least.case}); use a larger scale"
             )
     return lines

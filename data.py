@@ -71,9 +71,7 @@ def _dataset(name: str, source: str, classes: Sequence[str], arrays: Sequence) -
         digest.update(tensor.numpy().data)
     train_images, train_labels, test_images, test_labels = tensors
     fingerprint = digest.hexdigest()[:16]
-    return Dataset(
-        name, source, fingerprint, train_images, train_labels, test_images, test_labels, tuple(classes)
-    )
+    return Dataset(name, source, fingerprint, train_images, train_labels, test_images, test_labels, tuple(classes))
 
 
 # ------------------------------------------------------------------------------------- loading
@@ -98,9 +96,7 @@ def load_dataset(
         raise DataError(f"image size {image_size} is out of range: choose {smallest} to {largest} pixels")
     if image_size is not None and image_size != NATIVE_SIZE.get(name, image_size):
         wide = f"{name}, whose images are {NATIVE_SIZE[name]} pixels wide"
-        raise DataError(
-            f"image size {image_size} does not fit {wide}: it is for --dataset folder, leave it unset"
-        )
+        raise DataError(f"image size {image_size} does not fit {wide}: it is for --dataset folder, leave it unset")
     data_dir = Path(data_dir).expanduser()
     if data_dir.exists() and not data_dir.is_dir():
         raise DataError(f"the data folder '{data_dir}' is a file: name a folder")
@@ -129,9 +125,7 @@ def _load_mnist(name: str, data_dir: Path, download: bool, log: Callable) -> Dat
             return _load_embedded(f"no MNIST files under '{data_dir}' and {failure}", log)
         if failure:
             what = f"no {name} files under '{data_dir}' and {failure}"
-            raise DataError(
-                f"{what}: put the four IDX files into '{target}', or run again with internet access"
-            )
+            raise DataError(f"{what}: put the four IDX files into '{target}', or run again with internet access")
         found = data_files.find_idx(target)
     arrays = data_files.read_idx_set(found)
     title, classes = ("MNIST", DIGITS) if name == "mnist" else ("Fashion-MNIST", FASHION_CLASSES)
@@ -182,9 +176,7 @@ def _load_cifar_folders(folders: Path, data_dir: Path, log: Callable) -> Dataset
 
 
 def _load_folder(data_dir: Path, size: int, log: Callable) -> Dataset:
-    loaded = load_class_folders(
-        data_dir, data_dir / f".decoded-folder-{size}.npz", size, exact=False, log=log
-    )
+    loaded = load_class_folders(data_dir, data_dir / f".decoded-folder-{size}.npz", size, exact=False, log=log)
     split = "with its own train and test folders" if loaded.given_split else "split 80/20 by content"
     source = f"a folder of own images ({' and '.join(loaded.formats)}), {split}, resized to {size}x{size}"
     return _dataset("folder", source, loaded.classes, loaded[:4])
@@ -277,9 +269,7 @@ def augment(
     batch, channels, height, width = images.shape
     pad_mode = pad_mode or ("zeros" if channels == 1 else "reflect")
     if pad_mode not in ("zeros", "reflect") or not 0 <= shift < min(height, width):
-        raise ValueError(
-            f"pad_mode {pad_mode} must be zeros or reflect, shift {shift} smaller than the image"
-        )
+        raise ValueError(f"pad_mode {pad_mode} must be zeros or reflect, shift {shift} smaller than the image")
     down = torch.randint(-shift, shift + 1, (batch, 1), generator=generator)
     right = torch.randint(-shift, shift + 1, (batch, 1), generator=generator)
     rows, columns = torch.arange(height) + down, torch.arange(width) + right  # where each pixel is taken from

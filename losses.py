@@ -83,8 +83,9 @@ def target_psi(cosine: Tensor, m1: float = 1.0, m2: float = 0.0, m3: float = 0.0
 def margin_cosine(cosine: Tensor, labels: Tensor, m1: float = 1.0, m2: float = 0.0, m3: float = 0.0) -> Tensor:
     """Apply the margins to the target entries (ArcFace Eq. 4, unscaled).
 
-    cosine: [B, C] float32 or float64; labels: [B] int64. Returns [B, C], a new tensor: entry [i, labels[i]] is
-    psi(theta), the rest is untouched. Raises ValueError for margins outside m1 > 0, m2 >= 0, all finite.
+    cosine: [B, C] float32 or float64; labels: [B] int64. Returns [B, C]: entry [i, labels[i]] is psi(theta), the rest
+    is untouched; a new tensor, except that (1, 0, 0) returns `cosine` itself. Raises ValueError for margins outside
+    m1 > 0, m2 >= 0, all finite.
     """
     if not (all(map(math.isfinite, (m1, m2, m3))) and m1 > 0 and m2 >= 0):
         raise ValueError(f"margins (m1, m2, m3) = ({m1}, {m2}, {m3}): need finite numbers with m1 > 0 and m2 >= 0")
@@ -98,6 +99,7 @@ class SoftmaxHead(nn.Module):
     """Plain softmax: logits W x, neither side normalised, no bias (CosFace Sec. 3.1)."""
 
     scale: float | Tensor  # no value here: a class attribute would hide AdaCos's buffer of the same name
+    margin_fraction: float = 1.0  # 0 to 1, moved by the training loop's margin warm-up; not part of the state
 
     def __init__(self, embedding_dim: int, num_classes: int):
         super().__init__()
@@ -106,7 +108,6 @@ class SoftmaxHead(nn.Module):
         # 1 / sqrt(d): a logit then starts with the spread of one embedding entry, whatever the dimension.
         nn.init.normal_(self.weight, std=embedding_dim**-0.5)
         self.margins = Margins()
-        self.margin_fraction = 1.0  # 0 to 1, moved by the training loop's margin warm-up; not part of the state
 
     def _operands(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """Both sides in at least float32: half precision rounds cosines near 1 to 1."""
@@ -210,7 +211,7 @@ def build_head(
     m1: float | None = None,
     m2: float | None = None,
     m3: float | None = None,
-) -> nn.Module:
+) -> SoftmaxHead:
     """Make the head of `loss` (a key of LOSSES) with parameter `weight` [C, d].
 
     Values left None come from LOSSES (the papers' margins) and DEFAULT_SCALE. Raises ValueError, in one line that names

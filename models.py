@@ -57,8 +57,10 @@ class Backbone(nn.Module):
     def __init__(self, in_channels: int, embedding_dim: int, widths: tuple[int, ...]):
         super().__init__()
         patch = in_channels * WHITEN_KERNEL**2
+        # 2x2 patches to uncorrelated features: fixed filters, set by init_whitening, and a trained bias.
         self.whiten = nn.Conv2d(in_channels, 2 * patch, WHITEN_KERNEL)
         self.whiten.weight.requires_grad_(False)
+        self.whiten.bias = nn.Parameter(torch.zeros(2 * patch))
         sizes = (2 * patch, *widths)
         self.blocks = nn.Sequential(*(Block(i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True)))
         self.embed = nn.Linear(widths[-1], embedding_dim, bias=False)
@@ -76,9 +78,8 @@ class Backbone(nn.Module):
         vectors = vectors * vectors.sum(0).sign().where(vectors.sum(0) != 0, torch.ones(()))
         filters = (vectors / (values + WHITEN_EPS).sqrt()).T.flip(0).reshape(-1, *self.whiten.weight.shape[1:])
         self.whiten.weight.copy_(torch.cat((filters, -filters)))
-        self.whiten.bias.zero_()
 
-    def filters(self) -> list[nn.Parameter]:
+    def filters(self) -> list[Tensor]:
         """The weight matrices that a normalisation follows: only their direction matters, and Muon trains it."""
         return [m.weight for m in self.modules() if isinstance(m, Conv3x3)] + [self.embed.weight]
 

@@ -64,13 +64,13 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--dataset", type=choice("data set", tuple(BASE)), required=True, help=", ".join(BASE))
     add("--loss", type=choice("loss", tuple(LOSSES)), required=True, help=", ".join(LOSSES))
-    add("--embedding-dim", type=number(int, 1, 8192), default=512, metavar="D", help="default 512; 2 and 3 can be drawn")
+    add("--embedding-dim", type=number(int, 1, 8192), default=512, metavar="D", help="default 512; 2 and 3 draw well")
     add("--epochs", type=count, metavar="N")
     add("--batch-size", type=number(int, 2, 1_000_000), metavar="N")
     add("--lr", type=positive, help="peak learning rate of Muon; Adam's follows it")
     add("--scale", type=positive, help="s, the radius of the hypersphere")
-    add("--margin", metavar="M", help="the loss's own margin: m1 of sphereface, m2 (radians) of arcface and li-arcface, "
-        "m3 of cosface; for combined a preset, cm1 or cm2")  # fmt: skip
+    add("--margin", metavar="M", help="the loss's own margin: m1 of sphereface, m2 (radians) of arcface and "
+        "li-arcface, m3 of cosface; for combined a preset, cm1 or cm2")  # fmt: skip
     add("--m1", type=positive, help="factor on the target angle")
     add("--m2", type=number(float, 0, math.inf), help="added to the target angle, in radians")
     add("--m3", type=number(float, 0, math.inf), help="taken from the target cosine")

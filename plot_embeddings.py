@@ -67,7 +67,8 @@ def draw_circle(axes, points: Points) -> None:
     for c in np.argsort(-heights.max(axis=1)):
         for start, end, height in zip(edges[:-1], edges[1:], heights[c], strict=True):
             if height:
-                axes.add_patch(Wedge((0, 0), 1 + height, start, end, width=height, color=class_colour(c), alpha=0.75, lw=0))
+                bar = Wedge((0, 0), 1 + height, start, end, width=height, color=class_colour(c), alpha=0.75, lw=0)
+                axes.add_patch(bar)
     for c, direction in enumerate(unit(points.weights)):
         axes.plot([0, direction[0]], [0, direction[1]], color=class_colour(c), linewidth=0.9)
         _label(axes, 0.78 * direction, points.classes[c], c)
@@ -156,7 +157,8 @@ def run_figure(folder: Path, figures: Path, kind: str) -> Path:
     else:
         axes = figure.subplots()
         draw_map(axes, points)
-        axes.set_title(f"t-SNE map of {points.dim}-d embeddings (cosine); distances between groups mean little", fontsize=9)
+        title = f"t-SNE map of {points.dim}-d embeddings (cosine); distances between groups mean little"
+        axes.set_title(title, fontsize=9)
     figure.tight_layout()
     return save(figure, figures, f"embedding_{folder.resolve().name}", kind)
 

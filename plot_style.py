@@ -1,4 +1,4 @@
-"""What all figures share: colours that colour-blind readers can tell apart, fonts, and saving that repeats bit by bit."""
+"""What all figures share: colours that colour-blind readers can tell apart, fonts, and saving that repeats exactly."""
 
 import io
 from pathlib import Path
@@ -14,14 +14,25 @@ from losses import LOSSES
 from runs import RunError, write_whole
 
 # Okabe and Ito's eight (jfly.uni-koeln.de/color), then a grey and a brown; every class is also labelled in the picture.
-CLASS_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#B8A800", "#000000", "#7F7F7F", "#8C510A")
+CLASS_COLOURS = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#56B4E9",
+    "#CC79A7",
+    "#B8A800",
+    "#000000",
+    "#7F7F7F",
+    "#8C510A",
+)
 DPI = 200
 DATA_TITLES = {"mnist": "MNIST", "mnist-5k": "MNIST-5k (embedded sample)", "cifar10": "CIFAR-10", "fashion-mnist": "Fashion-MNIST",
                "folder": "own images"}  # fmt: skip
 
 plt.rcParams.update({
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False,
-    "savefig.dpi": DPI, "figure.dpi": DPI, "svg.hashsalt": "angular-margins", "legend.frameon": False,
+    "savefig.dpi": DPI, "figure.dpi": DPI, "svg.hashsalt": "angular margins", "legend.frameon": False,
 })  # fmt: skip
 
 

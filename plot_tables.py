@@ -9,7 +9,19 @@ from losses import LOSSES
 from plot_style import data_title, loss_title, save
 from runs import write_json
 
-COLUMNS = ("Loss", "d", "seeds", "head, %", "class mean, %", "5-NN, %", "Intra, °", "Inter, °", "EER, %", "TAR@1e-3, %", "MAP@R, %")
+COLUMNS = (
+    "Loss",
+    "d",
+    "seeds",
+    "head, %",
+    "class mean, %",
+    "5-NN, %",
+    "Intra, °",
+    "Inter, °",
+    "EER, %",
+    "TAR@1e-3, %",
+    "MAP@R, %",
+)
 
 
 def key_of(facts: dict) -> tuple:
@@ -25,7 +37,11 @@ def spread(values: list[float | None]) -> dict:
     there = [v for v in values if v is not None]
     if not there:
         return {"mean": None, "std": None, "n": 0}
-    return {"mean": float(np.mean(there)), "std": float(np.std(there, ddof=1)) if len(there) > 1 else None, "n": len(there)}
+    return {
+        "mean": float(np.mean(there)),
+        "std": float(np.std(there, ddof=1)) if len(there) > 1 else None,
+        "n": len(there),
+    }
 
 
 def table_rows(runs: list[dict]) -> list[dict]:

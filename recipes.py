@@ -6,6 +6,8 @@ Every entry was chosen on a part cut from the training set (`train.py --validati
 import math
 import re
 from dataclasses import asdict, dataclass, fields
+from typing import Any
+from typing import Any
 
 from bounds import largest_spacing
 from losses import LOSSES, Margins
@@ -50,8 +52,9 @@ class Settings:
 
     @classmethod
     def from_json(cls, values: dict) -> "Settings":
-        known = {f.name: values[f.name] for f in fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+        known: dict[str, Any] = {f.name: values[f.name] for f in fields(cls)}
+        known |= {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        return cls(**known)
 
 
 # By data set. Widths: the smallest net that reaches the accuracy; shift: pixels that leave the object in the picture.
@@ -64,9 +67,15 @@ BASE = {
 SMALL_SET = {"epochs": 20, "batch_size": 128}  # mnist-5k: fifteen times fewer images than MNIST, so more epochs
 
 # Scale: above CosFace's lower bound, below where ten classes stop learning.
-SCALES = {"norm-softmax": 16.0, "sphereface": 16.0, "cosface": 16.0, "arcface": 16.0, "combined": 16.0, "li-arcface": 16.0}
+SCALES = {
+    "norm-softmax": 16.0,
+    "sphereface": 16.0,
+    "cosface": 16.0,
+    "arcface": 16.0,
+    "combined": 16.0,
+    "li-arcface": 16.0,
+}
 MARGIN_WARMUP = 0.5
-
 
 
 def recipe(dataset: str, loss: str, embedding_dim: int, num_classes: int) -> dict:

@@ -31,7 +31,7 @@ def write_whole(path: Path, content: bytes) -> None:
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise RunError(f"cannot write {path}: {error.strerror}; free some space or choose another --output-dir") from None
+        raise RunError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from None
 
 
 def write_json(path: Path, values: dict) -> None:
@@ -71,7 +71,8 @@ def find_run(folder: Path, settings: dict, resume: bool, overwrite: bool) -> str
     stored = read_json(config).get("settings")
     if not isinstance(stored, dict):
         raise RunError(f"{config} holds no settings: {ways}")
-    changed = [f"{key} was {stored.get(key)}, now {settings[key]}" for key in settings if stored.get(key) != settings[key]]
+    differing = [key for key in settings if stored.get(key) != settings[key]]
+    changed = [f"{key} was {stored.get(key)}, now {settings[key]}" for key in differing]
     if changed:
         raise RunError(f"{folder} holds a run of other settings ({'; '.join(changed)}): {ways}")
     if (folder / "metrics.json").exists():

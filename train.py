@@ -66,7 +66,7 @@ class Trainer:
         self.head = build_head(
             settings.loss, settings.embedding_dim, len(dataset.classes), scale=scale, m1=m1, m2=m2, m3=m3
         )
-        self.backbone.to(device, memory_format=torch.channels_last)
+        self.backbone.to(device).to(memory_format=torch.channels_last)
         self.head.to(device)
         sample = torch.randperm(len(dataset.train_images), generator=torch.Generator().manual_seed(0))[:WHITEN_IMAGES]
         self.backbone.init_whitening(to_input(dataset.train_images[sample].to(device), self.mean, self.std))
@@ -74,7 +74,8 @@ class Trainer:
         self.images, self.labels = dataset.train_images.to(device), dataset.train_labels.to(device)
         self.batch = min(settings.batch_size, len(self.images))
         self.steps_per_epoch = len(self.images) // self.batch  # a short last batch would upset batch normalisation
-        self.epoch, self.seconds, self.history = 0, 0.0, []
+        self.epoch, self.seconds = 0, 0.0
+        self.history: list[dict] = []
 
     def _make_optimizers(self) -> list[torch.optim.Optimizer]:
         """Muon for the filters; Adam for biases and class weights. No weight decay: both kinds of weights are
@@ -219,7 +220,7 @@ def finish(trainer: Trainer, dataset: Dataset, unseen: dict[str, Tensor], folder
     """Embed the test set; write embeddings.npz, then metrics.json, which marks the run as finished."""
     embeddings = trainer.embed(dataset.test_images)
     with torch.no_grad():
-        predictions = trainer.head.eval()(embeddings.to(trainer.device)).argmax(1).cpu()
+        predictions = trainer.head.eval().forward(embeddings.to(trainer.device)).argmax(1).cpu()
     correct, count = int((predictions == dataset.test_labels).sum()), len(dataset.test_labels)
     arrays = {"embeddings": embeddings, "labels": dataset.test_labels, "weights": trainer.head.weight.detach().cpu()}
     if unseen:
@@ -230,7 +231,8 @@ def finish(trainer: Trainer, dataset: Dataset, unseen: dict[str, Tensor], folder
         **record["settings"], **facts, "scale": float(trainer.head.scale),
         "parameters": sum(p.numel() for m in (trainer.backbone, trainer.head) for p in m.parameters()),
         "train_images": len(dataset.train_images), "test_images": count, "train_seconds": round(trainer.seconds, 2),
-        "train_accuracy": trainer.history[-1]["train_accuracy"], "test_correct": correct, "test_accuracy": correct / count,
+        "train_accuracy": trainer.history[-1]["train_accuracy"], "test_correct": correct,
+        "test_accuracy": correct / count,
     }  # fmt: skip
     write_json(folder / "metrics.json", metrics)
     if correct / count < 2 / len(dataset.classes):
@@ -243,7 +245,7 @@ def prepare(flags: argparse.Namespace) -> tuple[Dataset, dict[str, Tensor], dict
     unseen: dict[str, Tensor] = {}
     unseen_ids: tuple[int, ...] = ()
     if flags.hold_out:
-        dataset, unseen["images"], unseen["labels"], unseen_ids = hold_out_classes(dataset, flags.hold_out)
+        dataset, unseen["images"], unseen["labels"], unseen_ids = hold_out_classes(whole, flags.hold_out)
     if flags.validation:
         dataset, unseen = validation_split(dataset, flags.validation), {}
     if len(dataset.train_images) < 2:
@@ -291,7 +293,8 @@ def train(flags: argparse.Namespace) -> Path:
         write_history(folder / "history.csv", trainer.history)
         print(
             f"epoch {row['epoch']:>2}/{settings.epochs}  loss {row['loss']:.4f}  train accuracy "
-            f"{row['train_accuracy']:.2%}  {row['images_per_second']:,} images/s"
+            f"{row['train_accuracy']:.2%}  {row['images_per_second']:,} images/s",
+            flush=True,  # a long run's log is worth following
         )
     finish(trainer, dataset, unseen, folder, record | {"device": describe_device(device)})
     return folder
@@ -300,7 +303,6 @@ def train(flags: argparse.Namespace) -> Path:
 def main() -> int:
     """The command line: returns the exit status."""
     flags = options.parse_flags()
-    sys.stdout.reconfigure(line_buffering=True)  # a run's log is worth following
     try:
         folder = train(flags)
         if not flags.validation:
@@ -313,7 +315,7 @@ def main() -> int:
         print(f"train.py: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ntrain.py: stopped; the finished epochs are kept: repeat the command with --resume to go on", file=sys.stderr)
+        print("\ntrain.py: stopped; finished epochs are kept: repeat it with --resume to go on", file=sys.stderr)
         return 130
     print(f"run folder: {folder}\nnext: python evaluate.py {folder}   or   python plot_embeddings.py {folder}")
     return 0
