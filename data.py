@@ -46,15 +46,6 @@ class Dataset(NamedTuple):
     classes: tuple[str, ...]
 
 
-class Unseen(NamedTuple):
-    """Test images of the classes that training never saw: uint8 [N, C, H, W], with their original labels."""
-
-    images: Tensor
-    labels: Tensor  # int64 [N], values from ids
-    ids: tuple[int, ...]  # the classes' numbers in the whole data set, ascending
-    classes: tuple[str, ...]  # their names, in the order of ids
-
-
 class Statistics(NamedTuple):
     """Mean and standard deviation of each channel, float32 [C], on a scale from 0 (black) to 1 (white)."""
 
@@ -185,11 +176,12 @@ def _load_folder(data_dir: Path, size: int, log: Callable) -> Dataset:
 # ------------------------------------------------------------------------------------- parts of a data set
 
 
-def hold_out_classes(dataset: Dataset, names: Sequence[str]) -> tuple[Dataset, Unseen]:
-    """Takes classes, given by name or number, out of both splits: (data set of the seen classes, Unseen).
+def hold_out_classes(dataset: Dataset, names: Sequence[str]) -> tuple[Dataset, Tensor, Tensor, tuple[int, ...]]:
+    """Takes classes, given by name or number, out of both splits.
 
-    The seen classes are renumbered from 0 in order; the unseen images come from the test split. Raises
-    DataError for a name that is no class and when fewer than two classes would be left.
+    Returns the data set of the seen classes, renumbered from 0 in order, and of the unseen classes the test images
+    (uint8 [N, C, H, W]), their original labels (int64 [N]) and all original ids, ascending. Raises DataError for a
+    name that is no class and when fewer than two classes would be left.
     """
     classes = dataset.classes
     lookup = {name: i for i, name in enumerate(classes)}
@@ -210,7 +202,7 @@ def hold_out_classes(dataset: Dataset, names: Sequence[str]) -> tuple[Dataset, U
     arrays = (dataset.train_images[train], train_labels[train], dataset.test_images[test], test_labels[test])
     source = f"{dataset.source}; held out: {', '.join(unseen)}"
     cut = _dataset(dataset.name, source, [classes[i] for i in seen], arrays)
-    return cut, Unseen(dataset.test_images[~test], dataset.test_labels[~test], ids, unseen)
+    return cut, dataset.test_images[~test], dataset.test_labels[~test], ids
 
 
 def validation_split(dataset: Dataset, fraction: float, seed: int = 0) -> Dataset:

@@ -1,8 +1,8 @@
 """How good embeddings are, arrays in, numbers out: accuracy, angles, verification and retrieval.
 
-Embeddings are float arrays [N, d], labels integers [N]. Only directions count: rows are first scaled to
-length 1; an all-zero row has none and is perpendicular to everything. Every function raises ValueError for
-empty, NaN or infinite embeddings and mismatched lengths; the docstrings name what else it rejects.
+Embeddings are float arrays [N, d], labels integers [N]. Only directions count: rows are first scaled to length 1; an
+all-zero row has none and is perpendicular to everything. Every function raises ValueError for empty, NaN or infinite
+embeddings and mismatched lengths; the docstrings name what else it rejects.
 """
 
 import math
@@ -60,9 +60,9 @@ def unit(x: Array) -> Array:
 def _grid_unit(x: Array) -> Array:
     """Unit rows in float64, rounded to multiples of 2^-26: every dot product of two of them is then exact.
 
-    Products are multiples of 2^-52 and by Cauchy-Schwarz no partial sum exceeds 2, so all fit float64's 53
-    bits in whatever order they are added: neither the chunk size nor BLAS's kernels and threads can change a
-    cosine. The rounding itself moves it by about 1e-8, less than float32 would.
+    Products are multiples of 2^-52 and by Cauchy-Schwarz no partial sum exceeds 2, so all fit float64's 53 bits in
+    whatever order they are added: neither the chunk size nor BLAS's kernels and threads can change a cosine. The
+    rounding itself moves it by about 1e-8, less than float32 would.
     """
     return np.rint(unit(x.astype(np.float64)) * 2.0**26) / 2.0**26
 
@@ -118,9 +118,9 @@ def nearest_neighbours(
 ) -> Ints:
     """Predicted class id [N_test]: majority vote of the k training samples with the largest cosine.
 
-    A tied vote goes to the tied class with the largest sum of cosines; equally near samples count in training
-    order. Cosines are float32: differences of 1e-7 can go either way. Memory: 4 chunk N_train bytes and the
-    embeddings again. ValueError unless 1 <= k <= N_train.
+    A tied vote goes to the tied class with the largest sum of cosines; equally near samples count in training order.
+    Cosines are float32: differences of 1e-7 can go either way. Memory: 4 chunk N_train bytes and the embeddings again.
+    ValueError unless 1 <= k <= N_train.
     """
     train = unit(train_embeddings).astype(np.float32, copy=False)
     test = unit(_matrix(test_embeddings, "test embeddings", train.shape[1])).astype(np.float32, copy=False)
@@ -167,10 +167,10 @@ def _centred(embeddings: Array, labels: Ints, classes: Ints) -> tuple[Array, Arr
 def angle_statistics(embeddings: Array, labels: Ints, classes: Ints, weights: Array | None = None) -> dict:
     """Angles in degrees as in ArcFace (arXiv:1801.07698) Table 3, in float64.
 
-    `intra`: mean over samples of the angle to their class centre. `inter`: mean over classes of the smallest
-    angle between their centre and another's. With weights [len(classes), d], row i for classes[i]: `w_ec`,
-    mean angle of a weight to its class's centre, and `w_inter`, `inter` of the weights. ValueError for fewer
-    than two classes, one named twice or without samples, a label not among them, weights of another shape.
+    `intra`: mean over samples of the angle to their class centre. `inter`: mean over classes of the smallest angle
+    between their centre and another's. With weights [len(classes), d], row i for classes[i]: `w_ec`, mean angle of a
+    weight to its class's centre, and `w_inter`, `inter` of the weights. ValueError for fewer than two classes, one
+    named twice or without samples, a label not among them, weights of another shape.
     """
     x, centres, own = _centred(embeddings, labels, classes)
     result = {"intra": math.degrees(_angle(x, centres[own]).mean()), "inter": _mean_nearest(centres)}
@@ -185,16 +185,16 @@ def angle_statistics(embeddings: Array, labels: Ints, classes: Ints, weights: Ar
 def angular_fisher_score(embeddings: Array, labels: Ints, classes: Ints) -> float:
     """Scatter within over scatter between classes, lower is better: SphereFace (arXiv:1704.08063), appendix.
 
-    S_w / S_b, S_w = sum over samples of 1 - cos(x, m_i), S_b = sum over classes of n_i (1 - cos(m_i, m));
-    m_i: class centre, m: mean direction of all. Infinite where the centres coincide. ValueError where
-    `angle_statistics` raises it.
+    S_w / S_b, S_w = sum over samples of 1 - cos(x, m_i), S_b = sum over classes of n_i (1 - cos(m_i, m)); m_i: class
+    centre, m: mean direction of all. Infinite where all centres coincide. ValueErrors as in `angle_statistics`.
     """
     x, centres, own = _centred(embeddings, labels, classes)
     # 1 - cos t = 2 sin^2(t / 2) keeps the digits that the subtraction loses in tight classes; the 2 cancels.
     within = np.sum(np.sin(_angle(x, centres[own]) / 2) ** 2)
     to_mean = _angle(centres, unit(x.mean(axis=0, keepdims=True)))
     between = np.sum(np.sin(to_mean[own] / 2) ** 2)  # [own]: each class n_i times
-    return float(within / between) if between > 0 else math.inf
+    # Centres that coincide still differ by rounding: about 1e-16 rad, 1e-33 here a sample.
+    return float(within / between) if between > 1e-30 * len(x) else math.inf
 
 
 def _by_class(labels: Ints) -> tuple[Ints, Ints, Ints]:
@@ -253,13 +253,13 @@ def _equal_error(genuine: Array, impostor: Array) -> tuple[float, float]:
 def verification(embeddings: Array, labels: Ints, chunk: int = 2000) -> dict:
     """Telling same-class pairs from others by their cosine alone, over all N(N-1)/2 pairs, none left out.
 
-    A threshold t accepts "score >= t", so equal scores stand or fall together. Returns `pairs`,
-    `genuine_pairs`; `auc`, a genuine score equal to an impostor's counting half; `eer`, where FAR meets FRR =
-    1 - TAR on the ROC, straight between thresholds, and `eer_threshold`, the largest genuine score with FAR
-    >= FRR; `tar_at_far` {"0.01": ...}, the largest TAR of a threshold with at most that FAR, impostors tied
-    at the limit all out; `roc`, that TAR as `tar` for 193 log-spaced `far` from 1e-6 to 1. Scores are
-    float32; `chunk`, the rows of cosines held at a time, changes no bit (see `_grid_unit`). Memory in bytes:
-    2 N^2 for the scores, 8 N chunk, and 8 a genuine pair for the AUC. ValueError without a pair of each kind.
+    A threshold t accepts "score >= t", so equal scores stand or fall together. Returns `pairs`, `genuine_pairs`; `auc`,
+    a genuine score equal to an impostor's counting half; `eer`, where FAR meets FRR = 1 - TAR on the ROC, straight
+    between thresholds, and `eer_threshold`, the largest genuine score with FAR >= FRR; `tar_at_far` {"0.01": ...}, the
+    largest TAR of a threshold with at most that FAR, impostors tied at the limit all out; `roc`, that TAR as `tar` for
+    193 log-spaced `far` from 1e-6 to 1. Scores are float32; `chunk`, the rows of cosines held at a time, changes no bit
+    (see `_grid_unit`). Memory in bytes: 2 N^2 for the scores, 8 N chunk, and 8 a genuine pair for the AUC. ValueError
+    without a pair of each kind.
     """
     x = _matrix(embeddings, "embeddings")
     order, own, others = _by_class(_ids(labels, "labels", len(x)))
@@ -286,14 +286,12 @@ def _best_threshold(scores: Array, same: NDArray[np.bool_]) -> float:
     return float(between[np.concatenate([[0], np.cumsum(gains)]).argmax()])
 
 
-def verification_accuracy(
-    embeddings: Array, labels: Ints, pairs: int = 6000, folds: int = 10, seed: int = 0
-) -> dict:
+def verification_accuracy(embeddings: Array, labels: Ints, pairs: int = 6000, folds: int = 10, seed: int = 0) -> dict:
     """Accuracy by LFW's protocol (Huang et al. 2007): random pairs, half of each kind, no pair twice.
 
-    The threshold on the cosine is chosen on all folds but one and tested on that one. Returns `mean` and
-    sample `std` over folds, 0 to 1, and `pairs`, the number used: fewer than asked where a kind runs short,
-    and then in fewer folds if there is not a pair for each. ValueError for fewer than two folds.
+    The threshold on the cosine is chosen on all folds but one and tested on that one. Returns `mean` and sample `std`
+    over folds, 0 to 1, and `pairs`, the number used: fewer than asked where a kind runs short, and then in fewer folds
+    if there is not a pair for each. ValueError for fewer than two folds.
     """
     x = _matrix(embeddings, "embeddings")
     order, own, others = _by_class(_ids(labels, "labels", len(x)))
@@ -323,11 +321,11 @@ def verification_accuracy(
 def retrieval(embeddings: Array, labels: Ints, chunk: int = 500) -> dict:
     """Every sample queries all others by cosine: Musgrave et al., arXiv:2003.08505 Sec. 3.2.
 
-    R: how many other samples the query's class has. `rank_1`: share of queries whose nearest is of their
-    class; `r_precision`: mean share of the class among the R nearest; `map_at_r`: mean of 1/R times the sum
-    over i <= R of precision at i where the i-th nearest is of the class. Queries with R = 0 are left out,
-    `queries` counts the rest. Cosines equal on a grid of 2^-30 rank by sample index. Memory: about 50 N chunk
-    bytes. ValueError if no class has two samples.
+    R: how many other samples the query's class has. `rank_1`: share of queries whose nearest is of their class;
+    `r_precision`: mean share of the class among the R nearest; `map_at_r`: mean of 1/R times the sum over i <= R of
+    precision at i where the i-th nearest is of the class. Queries with R = 0 are left out, `queries` counts the rest.
+    Cosines equal on a grid of 2^-30 rank by sample index. Memory: about 50 N chunk bytes. ValueError if no class has
+    two samples.
     """
     x = _matrix(embeddings, "embeddings")
     _, codes, counts = np.unique(_ids(labels, "labels", len(x)), return_inverse=True, return_counts=True)

@@ -27,12 +27,18 @@ CLASS_COLOURS = (
     "#8C510A",
 )
 DPI = 200
-DATA_TITLES = {"mnist": "MNIST", "mnist-5k": "MNIST-5k (embedded sample)", "cifar10": "CIFAR-10", "fashion-mnist": "Fashion-MNIST",
-               "folder": "own images"}  # fmt: skip
+DATA_TITLES = {
+    "mnist": "MNIST",
+    "mnist-5k": "MNIST-5k (embedded sample)",
+    "fashion-mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "folder": "own images",
+}
 
 plt.rcParams.update({
-    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False,
-    "savefig.dpi": DPI, "figure.dpi": DPI, "svg.hashsalt": "angular margins", "legend.frameon": False,
+    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "legend.frameon": False,
+    "axes.spines.top": False, "axes.spines.right": False,
+    "savefig.dpi": DPI, "figure.dpi": DPI, "svg.hashsalt": "angular margins",
 })  # fmt: skip
 
 

@@ -9,19 +9,18 @@ from losses import LOSSES
 from plot_style import data_title, loss_title, save
 from runs import write_json
 
-COLUMNS = (
-    "Loss",
-    "d",
-    "seeds",
-    "head, %",
-    "class mean, %",
-    "5-NN, %",
-    "Intra, °",
-    "Inter, °",
-    "EER, %",
-    "TAR@1e-3, %",
-    "MAP@R, %",
+# Figures of a row after the head's accuracy: the column's title, its name in the JSON, digits after the point.
+FIGURES = (
+    ("class mean, %", "nearest_mean", 2),
+    ("5-NN, %", "5_nearest_neighbours", 2),
+    ("Intra, °", "intra", 1),
+    ("Inter, °", "inter", 1),
+    ("EER, %", "eer", 2),
+    ("TAR@1e-3, %", "tar_at_far_0.001", 2),
+    ("MAP@R, %", "map_at_r", 2),
 )
+COLUMNS = ("Loss", "d", "seeds", "head, %", *(title for title, _, _ in FIGURES))
+NOTE = "Last epoch, no margin when predicting. ±: standard deviation over seeds; [ ]: 95 % interval of one run."
 
 
 def key_of(facts: dict) -> tuple:
@@ -90,10 +89,9 @@ def draw_table(rows: list[dict], title: str, folder: Path, name: str) -> Path:
         head = _cell(row["head"], 2)
         if row["head_interval"]:
             head += f"  [{row['head_interval'][0]:.2f}, {row['head_interval'][1]:.2f}]"
-        figures = [_cell(row[k], d) for k, d in (("nearest_mean", 2), ("5_nearest_neighbours", 2), ("intra", 1), ("inter", 1),
-                                                 ("eer", 2), ("tar_at_far_0.001", 2), ("map_at_r", 2))]  # fmt: skip
+        figures = [_cell(row[name], digits) for _, name, digits in FIGURES]
         cells.append([row["title"], str(row["embedding_dim"]), str(len(row["seeds"])), head, *figures])
-    widths = np.array([max(len(line[i]) for line in (COLUMNS, *cells)) + 2.5 for i in range(len(COLUMNS))], float)
+    widths = np.array([max(len(line[i]) for line in (COLUMNS, *cells)) + 3.5 for i in range(len(COLUMNS))], float)
     figure = plt.figure(figsize=(widths.sum() * 0.072, 0.9 + 0.24 * (len(cells) + 1)))
     axes = figure.add_axes((0.01, 0.0, 0.98, 1.0))
     axes.axis("off")
@@ -101,13 +99,12 @@ def draw_table(rows: list[dict], title: str, folder: Path, name: str) -> Path:
     lefts = np.concatenate(([0], widths.cumsum()[:-1]))
     for i, line in enumerate((COLUMNS, *cells)):
         for j, text in enumerate(line):
-            x = lefts[j] + 0.5 if j == 0 else lefts[j] + widths[j] - 0.8
+            x = lefts[j] + 0.5 if j == 0 else lefts[j] + widths[j] - 0.5
             axes.text(x, -i, text, ha="left" if j == 0 else "right", va="center", weight="bold" if i == 0 else "normal")
     for y, width in ((0.55, 1.0), (-0.5, 0.6), (-len(cells) - 0.5, 1.0)):
         axes.axhline(y, color="black", linewidth=width)
     axes.text(0.5, 1.3, title, weight="bold", fontsize=10)
-    note = "Test set, last epoch, no margin when predicting. ±: standard deviation over seeds; [ ]: 95 % interval of one run."
-    axes.text(0.5, -len(cells) - 1.3, note, fontsize=8, va="center", color="#444444")
+    axes.text(0.5, -len(cells) - 1.3, NOTE, fontsize=8, va="center", color="#444444")
     return save(figure, folder, name)
 
 

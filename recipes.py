@@ -7,7 +7,6 @@ import math
 import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any
-from typing import Any
 
 from bounds import largest_spacing
 from losses import LOSSES, Margins
@@ -24,6 +23,7 @@ class Settings:
     batch_size: int
     lr: float  # Muon's: the angle, in radians, by which a step turns a filter matrix
     scale: float | None
+    scale_start: float | None  # the scale grows from here to `scale` while the margin does; None: it is constant
     m1: float
     m2: float
     m3: float
@@ -59,9 +59,9 @@ class Settings:
 
 # By data set. Widths: the smallest net that reaches the accuracy; shift: pixels that leave the object in the picture.
 BASE = {
-    "mnist": {"epochs": 6, "batch_size": 256, "lr": 0.05, "widths": (32, 64, 128), "shift": 2, "flip": False},
+    "mnist": {"epochs": 5, "batch_size": 256, "lr": 0.05, "widths": (32, 64, 128), "shift": 2, "flip": False},
     "fashion-mnist": {"epochs": 8, "batch_size": 256, "lr": 0.05, "widths": (32, 64, 128), "shift": 2, "flip": True},
-    "cifar10": {"epochs": 10, "batch_size": 256, "lr": 0.05, "widths": (64, 256, 256), "shift": 2, "flip": True},
+    "cifar10": {"epochs": 7, "batch_size": 256, "lr": 0.05, "widths": (64, 256, 256), "shift": 2, "flip": True},
     "folder": {"epochs": 10, "batch_size": 128, "lr": 0.05, "widths": (64, 128, 256), "shift": 2, "flip": True},
 }
 SMALL_SET = {"epochs": 20, "batch_size": 128}  # mnist-5k: fifteen times fewer images than MNIST, so more epochs
@@ -82,7 +82,7 @@ def recipe(dataset: str, loss: str, embedding_dim: int, num_classes: int) -> dic
     """The settings a user may leave out, as keywords for Settings. dataset: a Dataset's name."""
     base = BASE["mnist"] | SMALL_SET if dataset == "mnist-5k" else BASE[dataset]
     margins = default_margins(loss, num_classes, embedding_dim)
-    return {**base, "scale": SCALES.get(loss), "margin_warmup": MARGIN_WARMUP, **margins._asdict()}
+    return {**base, "scale": SCALES.get(loss), "scale_start": None, "margin_warmup": MARGIN_WARMUP, **margins._asdict()}
 
 
 def default_margins(loss: str, num_classes: int, embedding_dim: int) -> Margins:

@@ -100,13 +100,21 @@ class Trainer:
         rate = self.settings.lr * min((progress + 1e-3) / LR_WARMUP, (1 - progress) / (1 - LR_WARMUP))
         for group in (g for o in self.optimizers for g in o.param_groups):
             group["lr"] = rate * group.get("factor", 1.0)
-        warmup = self.settings.margin_warmup
-        self.head.margin_fraction = min(1.0, progress / warmup) if warmup else 1.0
+        warmup, start, full = self.settings.margin_warmup, self.settings.scale_start, self.settings.scale
+        grown = min(1.0, progress / warmup) if warmup else 1.0
+        self.head.margin_fraction = grown
+        if start is not None and full is not None:
+            self.head.scale = start * (full / start) ** grown
 
     def step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """One step on uint8 images [B, C, H, W]; returns loss and number of correct predictions, on the device."""
         with self.autocast():
             embeddings = self.backbone(to_input(images, self.mean, self.std))
+        if self.settings.loss != "softmax":
+            # Normalising divides a sample's gradient by its length: in few dimensions the undecided samples near the
+            # origin would drown out the rest. Undone here; the optimizers do not mind the common factor.
+            length = embeddings.detach().norm(dim=1, keepdim=True)
+            embeddings.register_hook(lambda gradient: gradient * length)
         loss = F.cross_entropy(self.head(embeddings, labels), labels)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
@@ -241,11 +249,13 @@ def finish(trainer: Trainer, dataset: Dataset, unseen: dict[str, Tensor], folder
 
 def prepare(flags: argparse.Namespace) -> tuple[Dataset, dict[str, Tensor], dict]:
     """Load what the flags name: the data set, the held-out classes' images and labels if any, and the run's record."""
-    dataset = whole = load_dataset(flags.dataset, flags.data_dir, flags.image_size)
+    whole = load_dataset(flags.dataset, flags.data_dir, flags.image_size)
+    dataset: Dataset = whole
     unseen: dict[str, Tensor] = {}
     unseen_ids: tuple[int, ...] = ()
     if flags.hold_out:
-        dataset, unseen["images"], unseen["labels"], unseen_ids = hold_out_classes(whole, flags.hold_out)
+        dataset, images, labels, unseen_ids = hold_out_classes(whole, flags.hold_out)
+        unseen = {"images": images, "labels": labels}
     if flags.validation:
         dataset, unseen = validation_split(dataset, flags.validation), {}
     if len(dataset.train_images) < 2:

@@ -157,14 +157,9 @@ def test_maximum_margin_in_figures():
 def test_ten_classes_in_2d():
     """CosFace 0.35 and both CM presets cannot work there; ArcFace 0.5 leaves 3.68 degrees on either side."""
     for loss, margins, feasible in (
-        ("cosface", (1, 0, 0.35), False),
-        ("combined", CM1, False),
-        ("combined", CM2, False),
-        ("arcface", (1, 0.5, 0), True),
-        ("cosface", (1, 0, 0.15), True),
-        ("sphereface", (4, 0, 0), True),
-        ("li-arcface", (1, 0.4, 0), True),
-        ("li-arcface", (1, 0.7, 0), False),
+        *[("cosface", (1, 0, 0.35), False), ("combined", CM1, False), ("combined", CM2, False)],
+        *[("arcface", (1, 0.5, 0), True), ("cosface", (1, 0, 0.15), True), ("sphereface", (4, 0, 0), True)],
+        *[("li-arcface", (1, 0.4, 0), True), ("li-arcface", (1, 0.7, 0), False)],
     ):
         assert feasible_on_the_circle(10, margins, loss == "li-arcface") == feasible
         lines = feasibility_warnings(loss, margins, 1000.0, 10, 2)
@@ -177,16 +172,7 @@ def test_ten_classes_in_2d():
 
 
 def test_psi_at_the_centre():
-    for margins in (
-        (1, 0, 0),
-        (1.35, 0, 0),
-        (1, 0.5, 0),
-        CM1,
-        CM2,
-        (2, 3.1, 0.2),
-        (1, 3.5, 0.1),
-        (1, 7.0, 0),
-    ):
+    for margins in ((1, 0, 0), (1.35, 0, 0), (1, 0.5, 0), CM1, CM2, (2, 3.1, 0.2), (1, 3.5, 0.1), (1, 7, 0)):
         assert target_at_centre(margins) == pytest.approx(psi(0.0, *margins))
 
 
@@ -273,8 +259,8 @@ def test_bounds_refuse_in_one_line(call, named):
     ("softmax", (1, 0, 0), None, 2), ("adacos", (1, 0, 0), None, 2), ("adacos", (1, 0, 0), 2.0, 2),
     ("softmax", (1, 0, 0), 1.0, 512), ("norm-softmax", (1, 0, 0), 16.0, 2),
     ("norm-softmax", (1, 0, 0), 4.0, 512), ("arcface", (1, 0.5, 0), 30.0, 512),
-    ("arcface", (1, 0.5, 0), 30.0, 2), ("cosface", (1, 0, 0.35), 30.0, 512), ("cosface", (1, 0, 0.35), 30.0, 3),
-    ("sphereface", (4, 0, 0), 30.0, 2),
+    ("arcface", (1, 0.5, 0), 30.0, 2), ("cosface", (1, 0, 0.35), 30.0, 512),
+    ("cosface", (1, 0, 0.35), 30.0, 3), ("sphereface", (4, 0, 0), 30.0, 2),
     ("combined", CM1, 30.0, 512), ("combined", CM2, 30.0, 3), ("li-arcface", (1, 0.4, 0), 1.0, 2),
 ])  # fmt: skip
 def test_sane_settings_pass_without_a_word(loss, margins, scale, dim):

@@ -53,8 +53,10 @@ def a_batch(loss, batch=7, classes=5, dim=4, seed=0, **margins):
 @pytest.mark.parametrize("m1, m2, m3", SETTINGS)
 @pytest.mark.parametrize("dtype, interior, ends", [(torch.float32, 1e-5, 5e-3), (torch.float64, 1e-10, 1e-6)])
 def test_margin_matches_mpmath(m1, m2, m3, dtype, interior, ends):
+    near = torch.logspace(-3, -2, 9, dtype=torch.float64)  # closer than promised, yet outside the eps
+    theta = torch.cat([near, torch.linspace(0.01, math.pi - 0.01, 97, dtype=torch.float64), math.pi - near])
     for cosines, tolerance in (
-        (torch.linspace(0.01, math.pi - 0.01, 97, dtype=torch.float64).cos().to(dtype), interior),
+        (theta.cos().to(dtype), interior),
         (torch.tensor([1.0, -1.0], dtype=dtype), ends),
     ):
         got = psi_of(cosines, m1, m2, m3)
@@ -106,6 +108,16 @@ def test_margin_gradcheck(m1, m2, m3):
     torch.autograd.gradcheck(lambda c: psi_of(c, m1, m2, m3), cosines)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("m1, m2, m3", SETTINGS)
+def test_margin_gradient_is_finite_at_and_beyond_the_ends(m1, m2, m3, dtype):
+    beyond = 1 + 2 * torch.finfo(dtype).eps
+    cosines = torch.tensor([1, -1, beyond, -beyond, 1 / beyond, 0], dtype=dtype, requires_grad=True)
+    psi = psi_of(cosines, m1, m2, m3)
+    psi.sum().backward()
+    assert psi.isfinite().all() and cosines.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_head_gradcheck(loss):
     head, x, labels = a_batch(loss)
@@ -122,12 +134,13 @@ def test_head_gradcheck(loss):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradients_are_finite_everywhere(loss, dtype):
     head, _, _ = a_batch(loss)
+    head.weight.data[0] = 2 * torch.eye(4)[0]  # its cosine with itself is exactly 1
     w = head.weight.detach()
-    rows = [w[0], -w[0], 7 * w[0], -1e-2 * w[0], w[1], w[0] + 1e-4 * w[1], 1e3 * w[2], torch.eye(4)[0]]
+    rows = [w[0], -w[0], 7 * w[0], -1e-2 * w[0], w[1], -w[1], w[0] + 1e-4 * w[1], 1e3 * w[2]]
     if dtype != torch.float16:  # 1 / |x| is in the gradient, and beyond what float16 can hold
         rows += [0 * w[0], 1e-30 * w[0], 1e-7 * w[0], -1e12 * w[0], 1e30 * w[1]]
     x = torch.stack(rows).to(dtype).requires_grad_()
-    labels = torch.zeros(len(x), dtype=torch.int64)
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 0, 2] + [0] * (len(rows) - 8))
     logits = head(x, labels)
     assert logits.dtype == torch.promote_types(dtype, torch.float32) and logits.isfinite().all()
     F.cross_entropy(logits, labels).backward()
@@ -276,18 +289,16 @@ def test_permuting_classes_permutes_logits(loss, seed, order):
     torch.testing.assert_close(head(x, order.argsort()[labels]), before[:, order], atol=1e-4, rtol=1e-5)
 
 
+OWN_MARGINS = {"sphereface": ["m1"], "cosface": ["m3"], "arcface": ["m2"], "li-arcface": ["m2"]}
+OWN_MARGINS["combined"] = ["m1", "m2", "m3"]
+
+
 @quick
-@given(
-    st.sampled_from(COSINE_LOSSES), st.floats(0.1, 4), st.floats(0, 3.1), st.floats(0, 2), st.floats(0.1, 99)
-)
+@given(st.sampled_from(COSINE_LOSSES), st.floats(0.1, 4), st.floats(0, 3), st.floats(0, 2), st.floats(1, 99))
 def test_target_logit_falls_with_the_angle(loss, m1, m2, m3, scale):
-    own = {
-        "sphereface": {"m1": max(m1, 1)},
-        "cosface": {"m3": m3},
-        "combined": {"m1": m1, "m2": m2, "m3": m3},
-    }
-    own |= {"arcface": {"m2": m2}, "li-arcface": {"m2": m2}}
-    options = {} if loss == "adacos" else {"scale": scale, **own.get(loss, {})}
+    every = {"m1": m1 if loss == "combined" else max(m1, 1), "m2": m2, "m3": m3}
+    options = {name: every[name] for name in OWN_MARGINS.get(loss, [])}
+    options |= {"scale": scale} if loss != "adacos" else {}
     head = build_head(loss, 3, 4, **options).double().eval()
     theta = torch.linspace(0, math.pi, 200, dtype=torch.float64)[:, None]
     across = torch.linalg.cross(head.weight[0], head.weight[1])
@@ -407,7 +418,8 @@ def test_build_head_refuses_an_option_in_one_line(loss, options):
 
 @pytest.mark.parametrize("loss, dim, classes, named", [
     ("arcfase", 4, 5, ["'arcfase'", *LOSSES]), ("arcface", 0, 5, ["dimension 0"]),
-    ("arcface", -3, 5, ["dimension -3"]), ("arcface", 4, 1, ["1 classes"]), ("adacos", 4, 2, ["adacos", "2 classes"]),
+    ("arcface", -3, 5, ["dimension -3"]), ("arcface", 4, 1, ["1 classes"]),
+    ("adacos", 4, 2, ["adacos", "2 classes"]),
 ])  # fmt: skip
 def test_build_head_refuses_a_name_or_size_in_one_line(loss, dim, classes, named):
     with pytest.raises(ValueError) as caught:
@@ -416,7 +428,8 @@ def test_build_head_refuses_a_name_or_size_in_one_line(loss, dim, classes, named
 
 
 @pytest.mark.parametrize("loss, name, low, high", [
-    ("sphereface", "m1", 1, 4), ("combined", "m1", 0.1, 4), ("arcface", "m2", 0, 3.14), ("cosface", "m3", 0, 2),
+    ("sphereface", "m1", 1, 4), ("combined", "m1", 0.1, 4), ("arcface", "m2", 0, 3.14),
+    ("cosface", "m3", 0, 2),
 ])  # fmt: skip
 def test_the_limits_themselves_are_allowed(loss, name, low, high):
     for value in (low, high):

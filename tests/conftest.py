@@ -1,0 +1,112 @@
+"""A real but tiny data set, and the commands run in this process on it: a training takes a fraction of a second."""
+
+import io
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import recipes
+
+CLASSES = ("bars", "checks", "disc", "slopes")
+PER_CLASS = {"train": 24, "test": 8}
+SIZE = 16
+
+torch.set_num_threads(1)  # on tensors this small a second thread costs more than it gives
+
+
+class Outcome(NamedTuple):
+    """What a command line did."""
+
+    status: int
+    out: str
+    err: str
+
+
+def picture(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """One noisy picture, uint8 [size, size, 3], of a class that mirroring and small shifts do not change."""
+    size = int(rng.integers(SIZE, SIZE + 5))
+    y, x = np.mgrid[:size, :size]
+    phase = rng.integers(0, 6)
+    mask = {
+        "bars": (y + phase) // 3 % 2,
+        "checks": ((x + phase) // 3 + y // 3) % 2,
+        "disc": np.hypot(x - size / 2, y - size / 2) < rng.uniform(0.25, 0.4) * size,
+        "slopes": y / size,
+    }[kind]
+    dark, light = rng.integers(0, 70, 3), rng.integers(160, 256, 3)
+    pixels = dark + (light - dark) * np.asarray(mask, float)[:, :, None] + rng.normal(0, 10, (size, size, 3))
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def write_pictures(folder: Path, part: str, kind: str, seed: int) -> None:
+    """PER_CLASS[part] pictures of one class, in folder/part/kind/."""
+    rng = np.random.default_rng([seed, part == "test", CLASSES.index(kind)])
+    (folder / part / kind).mkdir(parents=True, exist_ok=True)
+    for i in range(PER_CLASS[part]):
+        Image.fromarray(picture(kind, rng)).save(folder / part / kind / f"{i:02}.png")
+
+
+@pytest.fixture(scope="session")
+def make_data() -> Callable:
+    """make_data(folder, new=...): writes the tiny data set; `new` names (part, class) pairs to draw differently."""
+
+    def make(folder: Path, new: tuple = ()) -> Path:
+        for part in PER_CLASS:
+            for kind in CLASSES:
+                write_pictures(folder, part, kind, seed=1 if (part, kind) in new else 0)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory, make_data) -> Path:
+    """A class folder of 4 x 24 training and 4 x 8 test pictures; tests only read it."""
+    return make_data(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable:
+    """command(main, *arguments): runs a script's main() as its command line would, with a net of 8 channels."""
+
+    def run(main: Callable[[], int], *arguments: object) -> Outcome:
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.setattr(sys, "argv", ["script", *map(str, arguments)])
+            patch.setitem(recipes.BASE["folder"], "widths", (8, 8, 8))
+            try:
+                status = main()
+            except SystemExit as end:
+                status = end.code
+        return Outcome(status, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def train_tiny(command, tiny_data) -> Callable:
+    """train_tiny(output_dir, *flags): train.py on the tiny data set; later flags win over the ones set here."""
+    import train
+
+    def run(output_dir: Path, *flags: object, loss: str = "arcface", data: Path | None = None) -> Outcome:
+        small = ["--dataset", "folder", "--data-dir", data or tiny_data, "--image-size", SIZE, "--loss", loss]
+        small += ["--embedding-dim", 4, "--epochs", 3, "--batch-size", 16, "--output-dir", output_dir]
+        return command(train.main, *small, *flags)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, train_tiny) -> Path:
+    """The folder of one finished arcface run; tests only read it, or copy it."""
+    output_dir = tmp_path_factory.mktemp("finished")
+    done = train_tiny(output_dir, "--name", "run")
+    assert done.status == 0, done.err
+    return output_dir / "run"
