@@ -170,15 +170,15 @@ def try_download(name: str, data_dir: Path, allowed: bool, log: Callable) -> str
     """None when the data set has been fetched into data_dir, else why not, as a clause."""
     if not allowed:
         return "downloading is switched off"
-    existed = data_dir.exists()
+    new_folders = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         _download(name, data_dir, log)
         return None
-    except Exception as error:
-        if not existed:
-            with contextlib.suppress(OSError):
-                data_dir.rmdir()
+    except Exception as error:  # networks fail with nearly every exception there is
+        with contextlib.suppress(OSError):
+            for folder in new_folders:  # a failure leaves no trace
+                folder.rmdir()
         return f"the download failed ({' '.join(str(error).split())[:150] or type(error).__name__})"
 
 
@@ -218,7 +218,7 @@ def _answering(urls: Sequence[str]) -> list[str]:
             request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "pytorch/vision"})
             urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
             outcome[url] = ""
-        except Exception as error:
+        except Exception as error:  # whatever it is, it is reported below
             outcome[url] = str(getattr(error, "reason", "") or error or type(error).__name__)
 
     threads = [threading.Thread(target=ask, args=(url,), daemon=True) for url in urls]

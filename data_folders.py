@@ -181,7 +181,7 @@ def _decode(path: str | Path, mode: str, size: int, exact: bool = False) -> tupl
         raise DataError(f"'{path}' has more than {limit} pixels: scale it down, or remove it") from None
     except Image.UnidentifiedImageError:
         raise DataError(f"'{path}' is not an image that can be read: replace or remove it") from None
-    except Exception as error:
+    except Exception as error:  # damaged files bring up nearly every exception there is
         raise DataError(f"cannot read the image '{path}' ({error}): replace or remove it") from None
 
 
@@ -252,7 +252,7 @@ def _read_cache(path: Path, key: str, count: int, size: int) -> dict[str, np.nda
             and cache["labels"].dtype == np.int64
         )
         return cache if good else None
-    except Exception:
+    except Exception:  # missing or damaged in whatever way: it can be rebuilt
         return None
 
 

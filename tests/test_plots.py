@@ -1,0 +1,420 @@
+"""Stored results to figures and tables, from made-up runs; and the study that stores them."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import experiments
+import plot_embeddings
+import plot_tables
+from losses import LOSSES
+from runs import RunError, write_arrays, write_json
+
+CLASSES = ["apple", "pear", "fig", "plum"]
+
+
+def facts_of(loss="arcface", dim=2, seed=0, dataset="mnist", accuracy=0.9, **changes):
+    """metrics.json of a measured run, made up."""
+    rate = {"value": accuracy, "low": accuracy - 0.05, "high": min(1, accuracy + 0.05)}
+    angles = {"w_ec": 10.0, "w_inter": 70.0, "intra": 12.0 + seed, "inter": 68.0}
+    return {
+        "dataset": dataset, "loss": loss, "embedding_dim": dim, "seed": seed, "scale": 16.0, "m1": 1.0, "m2": 0.3,
+        "m3": 0.0, "epochs": 5, "batch_size": 16, "lr": 0.05, "margin_warmup": 0.5, "precision": "fp32",
+        "validation": 0.0, "source": "made up", "fingerprint": "0123456789abcdef", "classes": CLASSES,
+        "unseen_classes": [], "hold_out": [], "test_images": 80, "test_accuracy": accuracy, "scale_start": None,
+        "widths": [8, 8, 8], "shift": 2, "flip": False, "image_size": None,
+        "accuracy": {"head": rate, "nearest_mean": rate, "5_nearest_neighbours": rate},
+        "angles": {"train": angles, "test": angles},
+        "verification": {"pairs": 3160, "auc": 0.99, "eer": 0.02, "eer_threshold": 0.4,
+                         "tar_at_far": {"0.01": 0.9, "0.001": 0.8, "0.0001": 0.7}},
+        "retrieval": {"rank_1": 0.9, "r_precision": 0.8, "map_at_r": 0.75}, "pairs_from": "test images",
+        **changes,
+    }  # fmt: skip
+
+
+def arrays_of(dim, per_class=20, seed=0):
+    """Embeddings in four bunches, labels and class weights."""
+    rng = np.random.default_rng(seed)
+    weights = rng.normal(size=(4, dim)).astype(np.float32)
+    labels = np.repeat(np.arange(4), per_class)
+    x = 3 * weights[labels] + rng.normal(0, 0.3, (len(labels), dim))
+    return {"embeddings": x.astype(np.float32), "labels": labels, "weights": weights}
+
+
+def make_run(folder, dim, **changes):
+    folder.mkdir(parents=True)
+    write_json(folder / "metrics.json", facts_of(dim=dim, **changes))
+    write_arrays(folder / "embeddings.npz", **arrays_of(dim))
+    return folder
+
+
+def check_picture(path, least=400):
+    """A PNG that decodes, of a sane size, with something drawn on it."""
+    with Image.open(path) as image:
+        image.load()
+        assert image.format == "PNG"
+        assert all(least <= side <= 6000 for side in image.size), image.size
+        assert len(np.unique(np.asarray(image.convert("L")))) > 20
+
+
+def assert_refused(done, *named):
+    assert done.status == 2, done
+    assert done.err.count("\n") == 1 and done.err.endswith("\n"), done.err
+    assert "Traceback" not in done.err
+    for word in named:
+        assert str(word) in done.err
+
+
+# ------------------------------------------------------------------------------------- one run's figure
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 8])
+def test_a_run_of_any_dimension_is_drawn_the_same_twice(tmp_path, dim):
+    run = make_run(tmp_path / "run", dim)
+    first = plot_embeddings.run_figure(run, tmp_path / "a", "png")
+    assert first == tmp_path / "a" / "embedding_run.png"
+    check_picture(first, least=900)
+    second = plot_embeddings.run_figure(run, tmp_path / "b", "png")
+    assert first.read_bytes() == second.read_bytes()
+    other = arrays_of(dim, seed=1)
+    write_arrays(run / "embeddings.npz", **other)
+    assert plot_embeddings.run_figure(run, tmp_path / "c", "png").read_bytes() != first.read_bytes()
+
+
+def test_a_trained_run_is_drawn_by_the_command(command, finished_run, tmp_path):
+    done = command(plot_embeddings.main, finished_run, "--figures-dir", tmp_path / "figures")
+    assert done.status == 0 and done.out == f"wrote {tmp_path / 'figures' / 'embedding_run.png'}\n"
+    check_picture(tmp_path / "figures" / "embedding_run.png")
+
+
+@pytest.mark.parametrize("kind", ["svg", "pdf"])
+def test_vector_formats_repeat_too(tmp_path, kind):
+    run = make_run(tmp_path / "run", 2)
+    pictures = [plot_embeddings.run_figure(run, tmp_path / name, kind).read_bytes() for name in "ab"]
+    assert pictures[0] == pictures[1] and pictures[0].startswith({"svg": b"<?xml", "pdf": b"%PDF"}[kind])
+
+
+def test_few_points_and_more_classes_than_colours_are_drawn(tmp_path):
+    names = [f"class {i}" for i in range(13)]
+    for dim in (2, 8):
+        run = make_run(tmp_path / f"run{dim}", dim, classes=names)
+        rng = np.random.default_rng(0)
+        arrays = {"embeddings": rng.normal(size=(13, dim)), "labels": np.arange(13), "weights": rng.normal(size=(13, dim))}
+        write_arrays(run / "embeddings.npz", **arrays)
+        check_picture(plot_embeddings.run_figure(run, tmp_path, "png"))
+
+
+def broken_arrays():
+    good = arrays_of(2)
+    holes = good["embeddings"].copy()
+    holes[0, 0] = np.inf
+    return {
+        "labels": {"labels": good["labels"][:-1]}, "weights": {"weights": good["weights"][:3]},
+        "dimension": {"weights": np.ones((4, 3), np.float32)}, "holes": {"embeddings": holes},
+        "flat": {"embeddings": good["embeddings"].ravel()}, "text": {"embeddings": np.full((80, 2), "x")},
+        "empty": {"embeddings": np.zeros((0, 2), np.float32), "labels": np.zeros(0, int)},
+        "label-range": {"labels": good["labels"] + 9}, "lacking": {"weights": None},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", broken_arrays())
+def test_arrays_that_do_not_fit_are_refused(command, tmp_path, kind):
+    run = make_run(tmp_path / "run", 2)
+    arrays = {name: value for name, value in {**arrays_of(2), **broken_arrays()[kind]}.items() if value is not None}
+    write_arrays(run / "embeddings.npz", **arrays)
+    with pytest.raises(RunError):
+        plot_embeddings.run_figure(run, tmp_path / "figures", "png")
+    assert_refused(command(plot_embeddings.main, run, "--figures-dir", tmp_path / "figures"), "train that run again")
+    assert not (tmp_path / "figures").exists()
+
+
+@pytest.mark.parametrize("name", ["test_accuracy", "loss", "classes", "dataset", "source", "scale", "m2"])
+@pytest.mark.parametrize("value", ["absent", None, [], {}, 3])
+def test_metrics_that_do_not_fit_are_refused(command, tmp_path, name, value):
+    run = make_run(tmp_path / "run", 2)
+    facts = {k: v for k, v in facts_of().items() if k != name} | ({} if value == "absent" else {name: value})
+    write_json(run / "metrics.json", facts)
+    done = command(plot_embeddings.main, run, "--figures-dir", tmp_path / "figures")
+    if value == 3 and name in ("scale", "m2", "test_accuracy"):  # numbers they may be
+        assert done.status == 0
+    else:
+        assert_refused(done, "train that run again")
+
+
+def test_what_is_no_run_is_named(command, tmp_path):
+    assert_refused(command(plot_embeddings.main, tmp_path / "nothing"), tmp_path / "nothing")
+    run = make_run(tmp_path / "run", 2)
+    (run / "embeddings.npz").write_bytes(b"no npz")
+    assert_refused(command(plot_embeddings.main, run, "--figures-dir", tmp_path), "embeddings.npz", "damaged")
+    assert_refused(command(plot_embeddings.main, run, "--format", "gif"), "gif", "png", "svg", "pdf")
+
+
+def test_a_file_in_the_way_of_the_figures_is_named(command, tmp_path):
+    run = make_run(tmp_path / "run", 3)
+    (tmp_path / "file").write_text("mine")
+    done = command(plot_embeddings.main, run, "--figures-dir", tmp_path / "file")
+    assert_refused(done, tmp_path / "file", "--figures-dir")
+
+
+# ------------------------------------------------------------------------------------- the study's figures
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """A made-up report/results/: two losses in 2-D, one in 3-D, two seeds in 512-D."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    runs = [("mnist", "softmax", 2, 0), ("mnist", "arcface", 2, 0), ("mnist", "arcface", 2, 1), ("mnist", "cosface", 3, 0),
+            ("cifar10", "arcface", 2, 0), ("mnist", "arcface", 512, 0), ("mnist", "arcface", 512, 1)]  # fmt: skip
+    for dataset, loss, dim, seed in runs:
+        name = f"{dataset}-{loss}-{dim}d-seed{seed}"
+        write_json(folder / f"{name}.json", facts_of(loss, dim, seed, dataset, history=[]))
+        if dim <= 3:
+            arrays = arrays_of(dim, seed=seed)
+            arrays["embeddings"] = arrays["embeddings"].astype(np.float16)
+            write_arrays(folder / f"{name}.npz", **arrays)
+    monkeypatch.setattr(plot_embeddings, "RESULTS", folder)
+    return folder
+
+
+def test_the_study_s_figures_come_from_the_stored_results_alone(results, command, tmp_path):
+    figures = tmp_path / "figures"
+    done = command(plot_embeddings.main, "--figures-dir", figures)
+    assert done.status == 0, done.err
+    pictures = {"embeddings_2d_mnist.png", "embeddings_3d_mnist.png", "embeddings_2d_cifar10.png",
+                "accuracy_mnist.png", "accuracy_cifar10.png"}  # fmt: skip
+    written = {path.name for path in figures.iterdir()}
+    assert pictures | {"accuracy_mnist.json", "accuracy_cifar10.json"} <= written
+    for name in (name for name in written if name.endswith(".png")):
+        check_picture(figures / name, least=150)
+    assert done.out.splitlines() == [f"wrote {line.removeprefix('wrote ')}" for line in done.out.splitlines()]
+    assert {Path(line.removeprefix("wrote ")).name for line in done.out.splitlines()} == written
+    before = {path.name: path.read_bytes() for path in figures.iterdir()}
+    assert command(plot_embeddings.main, "--figures-dir", figures).status == 0
+    assert {path.name: path.read_bytes() for path in figures.iterdir()} == before
+
+
+def test_one_run_a_loss_is_drawn_in_the_order_of_the_losses(results):
+    points = plot_embeddings.stored_points("mnist", 2)
+    assert [(p.facts["loss"], p.facts["seed"]) for p in points] == [("softmax", 0), ("arcface", 0)]
+
+
+def test_the_embedded_sample_does_not_pass_for_mnist(results):
+    for path in results.glob("mnist-softmax-2d*"):
+        path.rename(path.with_name(path.name.replace("mnist-", "mnist-5k-")))
+    path = results / "mnist-5k-softmax-2d-seed0.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "dataset": "mnist-5k"}))
+    assert [p.facts["loss"] for p in plot_embeddings.stored_points("mnist", 2)] == ["arcface"]
+
+
+def test_runs_with_held_out_classes_are_not_in_the_study_s_grids(results):
+    path = results / "mnist-softmax-2d-seed0.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "unseen_classes": ["fig"]}))
+    assert [p.facts["loss"] for p in plot_embeddings.stored_points("mnist", 2)] == ["arcface"]
+
+
+def test_without_stored_results_the_way_to_them_is_named(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(plot_embeddings, "RESULTS", tmp_path / "none")
+    with pytest.raises(RunError):
+        plot_embeddings.study_figures(tmp_path / "figures", "png")
+    done = command(plot_embeddings.main, "--figures-dir", tmp_path / "figures")
+    assert_refused(done, tmp_path / "none", "experiments.py")
+    assert not (tmp_path / "figures").exists()
+
+
+def test_damaged_results_are_one_clear_line(results, command, tmp_path):
+    path = results / "mnist-softmax-2d-seed0.json"
+    good = path.read_text()
+    for text in ("{", "[]", "{}", json.dumps({**json.loads(good), "accuracy": 3})):
+        path.write_text(text)
+        assert_refused(command(plot_embeddings.main, "--figures-dir", tmp_path / "figures"), path.name)
+    path.write_text(good)
+    path.with_suffix(".npz").write_bytes(b"no npz")
+    assert_refused(command(plot_embeddings.main, "--figures-dir", tmp_path / "figures"), "softmax")
+
+
+# ------------------------------------------------------------------------------------- tables
+
+
+def test_spread_is_the_mean_and_the_sample_standard_deviation():
+    assert plot_tables.spread([98.0, 99.0, 100.0]) == {"mean": 99.0, "std": 1.0, "n": 3}
+    two = plot_tables.spread([1.0, None, 2.0])
+    assert two == {"mean": 1.5, "std": pytest.approx(0.5**0.5), "n": 2}  # of n - 1 = 1, not n = 2
+    assert plot_tables.spread([7.0]) == {"mean": 7.0, "std": None, "n": 1}
+    assert plot_tables.spread([None, None]) == plot_tables.spread([]) == {"mean": None, "std": None, "n": 0}
+
+
+def test_a_row_of_the_table_is_the_mean_over_seeds():
+    runs = [facts_of(seed=seed, accuracy=value) for seed, value in ((2, 0.97), (0, 0.94), (1, 0.98))]
+    runs[1]["verification"] = {"impossible": "no pairs"}
+    (row,) = plot_tables.table_rows(runs)
+    assert row["seeds"] == [0, 1, 2] and row["loss"] == "arcface" and row["embedding_dim"] == 2
+    # The mean of 97, 94 and 98 is 96 1/3; deviations 2/3, -7/3, 5/3 make a variance of (4 + 49 + 25) / 9 / 2.
+    for name in ("head", "nearest_mean", "5_nearest_neighbours"):
+        assert row[name] == {"mean": pytest.approx(289 / 3), "std": pytest.approx((13 / 3) ** 0.5), "n": 3}
+    assert row["intra"] == {"mean": pytest.approx(13), "std": pytest.approx(1), "n": 3}
+    assert row["eer"] == {"mean": pytest.approx(2), "std": pytest.approx(0), "n": 2}
+    assert row["tar_at_far_0.001"]["mean"] == pytest.approx(80) and row["map_at_r"]["mean"] == pytest.approx(75)
+    assert row["head_interval"] is None
+
+
+def test_a_single_run_shows_its_interval():
+    (row,) = plot_tables.table_rows([facts_of(accuracy=0.5)])
+    assert row["head_interval"] == pytest.approx([45, 55]) and row["head"]["std"] is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"m2": 0.4}, {"scale": 30.0}, {"epochs": 9}, {"lr": 0.1}, {"batch_size": 32}, {"margin_warmup": 0.0},
+        {"precision": "bf16"}, {"validation": 0.1}, {"source": "a JPEG copy"}, {"embedding_dim": 3}, {"loss": "cosface"},
+        {"fingerprint": "fedcba9876543210"}, {"scale_start": 2.0}, {"widths": [16, 16, 16]}, {"shift": 4}, {"flip": True},
+        {"image_size": 48, "fingerprint": "another"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_runs_of_other_settings_are_another_row(change):
+    runs = [facts_of(seed=0), facts_of(seed=1), facts_of(seed=0, **change)]
+    assert sorted(row["head"]["n"] for row in plot_tables.table_rows(runs)) == [1, 2]
+
+
+def test_the_scale_that_adacos_found_does_not_part_its_seeds():
+    runs = [facts_of("adacos", seed=seed, scale=3.0 + seed, m2=0.0) for seed in (0, 1)]
+    assert [row["head"]["n"] for row in plot_tables.table_rows(runs)] == [2]
+
+
+def test_rows_are_ordered_by_dimension_then_loss():
+    runs = [facts_of(loss, dim) for dim in (512, 2, 3) for loss in ("arcface", "softmax", "adacos")]
+    rows = plot_tables.table_rows(runs)
+    order = ["softmax", "arcface", "adacos"]
+    assert [(row["embedding_dim"], row["loss"]) for row in rows] == [(d, loss) for d in (2, 3, 512) for loss in order]
+
+
+def test_held_out_classes_and_a_jpeg_copy_are_named(tmp_path, monkeypatch):
+    titles = []
+    real = plot_tables.draw_table
+    monkeypatch.setattr(plot_tables, "draw_table", lambda rows, title, *rest: (titles.append(title), real(rows, title, *rest))[1])
+    runs = [facts_of(dataset="cifar10", source="CIFAR-10, JPEG copy", unseen_classes=["fig", "plum"])]
+    written = plot_tables.accuracy_tables(runs, tmp_path)
+    assert "JPEG" in titles[0] and "80 test images" in titles[0]
+    assert "without fig, plum" in plot_tables.table_rows(runs)[0]["title"]
+    assert [path.name for path in written] == ["accuracy_cifar10.png", "accuracy_cifar10.json"]
+
+
+def test_the_table_s_json_holds_the_rows(tmp_path):
+    runs = [facts_of(seed=0, accuracy=0.9), facts_of(seed=1, accuracy=0.8), facts_of(dataset="mnist-5k")]
+    plot_tables.accuracy_tables(runs, tmp_path)
+    stored = json.loads((tmp_path / "accuracy_mnist.json").read_text())
+    assert stored["dataset"] == "mnist" and stored["rows"] == plot_tables.table_rows(runs[:2])
+    assert stored["rows"][0]["head"] == {"mean": pytest.approx(85), "std": pytest.approx(50**0.5), "n": 2}
+    assert len(json.loads((tmp_path / "accuracy_mnist-5k.json").read_text())["rows"]) == 1
+
+
+# ------------------------------------------------------------------------------------- the study
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "RESULTS", tmp_path / "results")
+    return tmp_path / "results"
+
+
+def test_the_study_has_every_loss_on_both_sets_in_2_3_and_512_dimensions():
+    runs = experiments.study()
+    assert len({run.name() for run in runs}) == len(runs)
+    wanted = {(d, loss, dim) for d in ("mnist", "cifar10") for loss in LOSSES for dim in (2, 3, 512)}
+    assert wanted <= {(run.dataset, run.loss, run.embedding_dim) for run in runs}
+
+
+def test_a_dry_run_lists_and_trains_nothing(command, store, tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: pytest.fail("started a process"))
+    done = command(experiments.main, "--dry-run", "--output-dir", tmp_path / "runs")
+    assert done.status == 0 and list(tmp_path.iterdir()) == []
+    assert all(run.name() in done.out for run in experiments.study())
+    only = command(experiments.main, "--dry-run", "--only", "mnist-arcface-2d", "mnist-softmax-3d")
+    assert [line.split()[1] for line in only.out.splitlines()] == ["mnist-arcface-2d-seed0", "mnist-softmax-3d-seed0"]
+    assert_refused(command(experiments.main, "--only", "triplet"), "triplet", "--dry-run")
+
+
+@pytest.mark.parametrize("dim", [3, 4])
+def test_collecting_stores_numbers_and_the_small_arrays(store, tmp_path, dim):
+    run = make_run(tmp_path / "runs" / "some-run", dim)
+    rows = [{"epoch": 1, "loss": 0.5, "train_accuracy": 0.75}, {"epoch": 2, "loss": 0.25, "train_accuracy": 1.0}]
+    with open(run / "history.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    experiments.collect(run)
+    stored = json.loads((store / "some-run.json").read_text())
+    assert stored == {**facts_of(dim=dim), "history": rows}
+    if dim > 3:
+        assert [path.name for path in store.iterdir()] == ["some-run.json"]
+        return
+    with np.load(store / "some-run.npz", allow_pickle=False) as kept:
+        wanted = arrays_of(dim)
+        np.testing.assert_allclose(kept["embeddings"], wanted["embeddings"], rtol=1e-3, atol=1e-3)
+        np.testing.assert_array_equal(kept["labels"], wanted["labels"])
+        np.testing.assert_array_equal(kept["weights"], wanted["weights"])
+        assert kept["embeddings"].dtype == np.float16
+    assert len(plot_embeddings.Points(stored, arrays_of(dim)).x) == 80
+
+
+def test_stored_runs_are_skipped_and_a_failing_one_stops_no_other(command, store, tmp_path, monkeypatch):
+    tried = []
+
+    def run_one(run, output_dir, data_dir):
+        tried.append(run.name())
+        if run.loss == "softmax":
+            return "train.py: error: the disk is full"
+        if run.loss == "cosface":
+            raise RunError("its metrics.json is damaged")
+        write_json(store / f"{run.name()}.json", {})
+        return None
+
+    store.mkdir()
+    monkeypatch.setattr(experiments, "run_one", run_one)
+    first = command(experiments.main, "--only", "mnist-arcface-2d", "mnist-softmax-2d", "mnist-cosface-2d", "mnist-adacos-2d")
+    names = {f"mnist-{loss}-2d-seed0" for loss in ("arcface", "softmax", "cosface", "adacos")}
+    assert set(tried) == names and len(tried) == 4
+    assert_refused(first, "2 runs failed", "mnist-softmax-2d-seed0", "mnist-cosface-2d-seed0")
+    assert "the disk is full" in first.out and "metrics.json is damaged" in first.out
+    tried.clear()
+    command(experiments.main, "--only", "mnist-arcface-2d", "mnist-softmax-2d", "mnist-cosface-2d", "mnist-adacos-2d")
+    assert set(tried) == {"mnist-softmax-2d-seed0", "mnist-cosface-2d-seed0"}
+
+
+@pytest.mark.parametrize(("files", "resumed"), [((), False), (("config.json",), True), (("config.json", "metrics.json"), False)])
+def test_a_run_is_one_call_of_train_py_that_goes_on_where_it_was(store, tmp_path, monkeypatch, files, resumed):
+    run = experiments.Run("cifar10", "arcface", 3, 7, 2)
+    folder = tmp_path / "runs" / run.name()
+    folder.mkdir(parents=True)
+    for name in files:
+        (folder / name).write_text("{}")
+    calls, collected = [], []
+
+    def fake(command, **kwargs):
+        calls.append(command)
+        return subprocess.CompletedProcess(command, 0, None, "")
+
+    monkeypatch.setattr(subprocess, "run", fake)
+    monkeypatch.setattr(experiments, "collect", collected.append)
+    assert experiments.run_one(run, tmp_path / "runs", "pictures") is None
+    (words,) = calls
+    assert words[:2] == [sys.executable, str(experiments.ROOT / "train.py")] and ("--resume" in words) == resumed
+    given = dict(zip(words[2:], words[3:]))
+    wanted = {"--dataset": "cifar10", "--loss": "arcface", "--embedding-dim": "3", "--seed": "7", "--epochs": "2",
+              "--data-dir": "pictures", "--output-dir": str(tmp_path / "runs")}  # fmt: skip
+    assert wanted.items() <= given.items() and collected == [folder]
+
+
+@pytest.mark.parametrize(("stderr", "said"), [("warning\ntrain.py: error: no data\n", "train.py: error: no data"), ("", "exit status -9")])
+def test_what_went_wrong_in_a_run_is_passed_on(store, tmp_path, monkeypatch, stderr, said):
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, -9, None, stderr))
+    assert experiments.run_one(experiments.Run("mnist", "arcface", 2, 0), tmp_path, "data") == said
+    assert not store.exists()
