@@ -139,9 +139,13 @@ def evaluate_run(folder: Path, data_dir: str, again: bool = False) -> dict:
         test = read_arrays(folder / "embeddings.npz")
         try:
             facts |= evaluate_arrays(test, *train_embeddings(folder, facts, data_dir), facts["loss"])
-        except (KeyError, ValueError, IndexError) as error:
+        except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
             raise RunError(f"{folder}: its files do not fit together ({error}); train that run again") from None
         write_json(folder / "metrics.json", facts)
+    try:
+        summary(facts)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        raise RunError(f"{folder / 'metrics.json'} is damaged: train that run again with --overwrite") from None
     return facts
 
 
@@ -212,13 +216,14 @@ def main() -> int:
                 raise RunError(f"{len(flags.runs)} runs named with --images: name one")
             print(predict_images(Path(flags.runs[0]), flags.images))
             return 0
+        import plot_tables
+
         folders = [Path(r) for r in flags.runs] or finished_runs(Path(flags.output_dir))
         facts = []
         for folder in folders:
-            facts.append(evaluate_run(folder, flags.data_dir, flags.again))
+            measured = evaluate_run(folder, flags.data_dir, flags.again)
+            facts.append(plot_tables.checked(measured, folder / "metrics.json"))
             print(f"{folder}\n{summary(facts[-1])}\n")
-        import plot_tables
-
         for path in plot_tables.accuracy_tables(facts, Path(flags.figures_dir)):
             print(f"wrote {path}")
     except (DataError, RunError) as error:

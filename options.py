@@ -142,7 +142,7 @@ def pick_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdigit())):
+    if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdecimal())):
         raise RunError(f"unknown device '{name}': choose from auto, cpu, cuda, cuda:N, mps")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         found = f"{torch.cuda.device_count()} found" if torch.cuda.is_available() else "no CUDA GPU found"

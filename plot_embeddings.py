@@ -28,11 +28,19 @@ class Points:
             self.x, self.y = arrays["embeddings"].astype(np.float32), arrays["labels"].astype(int)
             self.weights, self.facts, self.classes = arrays["weights"].astype(np.float32), facts, facts["classes"]
             self.dim = self.x.shape[1]
-            fits = len(self.x) == len(self.y) and self.weights.shape == (len(self.classes), self.dim)
-        except (KeyError, IndexError, ValueError, AttributeError):
+            fits = len(self.x) == len(self.y) > 0 and self.weights.shape == (len(self.classes), self.dim)
+            fits = fits and self.y.min() >= 0 and self.y.max() < len(self.classes)
+            self.heading()
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError):
             fits = False
         if not fits or not np.isfinite(self.x).all() or not np.isfinite(self.weights).all():
             raise RunError("embeddings.npz and metrics.json do not fit together: train that run again")
+
+    def heading(self) -> str:
+        """'CIFAR-10 (JPEG copy), ArcFace (s = 16, m2 = 0.3): 88.9 %'."""
+        from plot_style import data_title
+
+        return f"{data_title(self.facts)}, {self.title()}"
 
     def title(self) -> str:
         """'ArcFace (s = 16, m2 = 0.3): 98.9 %'."""
@@ -136,12 +144,12 @@ def run_figure(folder: Path, figures: Path, kind: str) -> Path:
     """Draw one run's test embeddings as figures/embedding_RUN.kind."""
     import matplotlib.pyplot as plt
 
-    from plot_style import data_title, save
+    from plot_style import save
 
     points = Points(read_json(folder / "metrics.json"), read_arrays(folder / "embeddings.npz"))
     flat = points.dim <= 2
     figure = plt.figure(figsize=(9, 5) if flat else (6, 6.4))
-    figure.suptitle(f"{data_title(points.facts)}, {points.title()}")
+    figure.suptitle(points.heading())
     if points.dim == 1:  # on a line the angle is a sign: lift it to the plane
         points.x, points.weights = (np.hstack((a, np.zeros_like(a))) for a in (points.x, points.weights))
     if flat:
@@ -168,7 +176,8 @@ def stored_points(dataset: str, dim: int) -> list[Points]:
     found: dict[str, Points] = {}
     for path in sorted(RESULTS.glob(f"{dataset}-*-{dim}d-seed*.npz")):
         facts = read_json(path.with_suffix(".json"))
-        if facts["loss"] not in found and not facts["unseen_classes"]:
+        # The pattern alone would take mnist-5k for mnist.
+        if facts["dataset"] == dataset and facts["loss"] not in found and not facts["unseen_classes"]:
             found[facts["loss"]] = Points(facts, read_arrays(path))
     return [found[loss] for loss in LOSSES if loss in found]
 
@@ -207,7 +216,7 @@ def study_figures(figures: Path, kind: str) -> list[Path]:
     """Every figure of the study from the stored results; RunError when none are stored."""
     import plot_tables
 
-    stored = [read_json(path) for path in sorted(RESULTS.glob("*-seed*.json"))]
+    stored = [plot_tables.checked(read_json(path), path) for path in sorted(RESULTS.glob("*-seed*.json"))]
     if not stored:
         raise RunError(f"no results in {RESULTS}: run experiments.py, or name run folders to draw")
     grids = [study_grid(dataset, dim, figures, kind) for dataset in ("mnist", "cifar10") for dim in (2, 3)]

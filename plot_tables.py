@@ -1,5 +1,6 @@
 """Accuracy tables as PNG and JSON: one row a data set, loss and dimension, over all seeds at hand."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -7,7 +8,8 @@ import numpy as np
 
 from losses import LOSSES
 from plot_style import data_title, loss_title, save
-from runs import write_json
+from recipes import Settings
+from runs import RunError, write_json
 
 # Figures of a row after the head's accuracy: the column's title, its name in the JSON, digits after the point.
 FIGURES = (
@@ -26,9 +28,19 @@ NOTE = "Last epoch, no margin when predicting. ±: standard deviation over seeds
 def key_of(facts: dict) -> tuple:
     """What makes runs the same but for their seed, in the order the tables show them."""
     order = list(LOSSES).index(facts["loss"])
-    names = ("m1", "m2", "m3", "epochs", "batch_size", "lr", "margin_warmup", "precision", "source", "validation")
     own_scale = "" if facts["loss"] in ("softmax", "adacos") else facts["scale"]  # AdaCos's scale is an outcome
-    return (facts["embedding_dim"], order, str([own_scale, *(facts[name] for name in names)]))
+    settings = [facts.get(f.name) for f in fields(Settings) if f.name not in ("seed", "scale")]
+    return (facts["embedding_dim"], order, str([own_scale, facts["source"], facts["fingerprint"], *settings]))
+
+
+def checked(facts: dict, path: Path) -> dict:
+    """Return a measured run's metrics if a table can show them; RunError naming their file if not."""
+    try:
+        table_rows([facts])
+        data_title(facts)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        raise RunError(f"{path} lacks figures or is damaged: train that run again with --overwrite") from None
+    return facts
 
 
 def spread(values: list[float | None]) -> dict:

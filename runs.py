@@ -1,16 +1,18 @@
 """The run folder: what a run leaves on disk, written whole or not at all, and read back without trusting it."""
 
+import contextlib
 import csv
 import io
 import json
 import os
 import pickle
-import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
 CHECKPOINT_FORMAT = 1
+# What a run folder holds, in the order in which starting anew deletes it; anything else in there is the user's.
+RUN_FILES = ("metrics.json", "embeddings.npz", "checkpoint.pt", "history.csv")
 
 
 class RunError(Exception):
@@ -30,7 +32,8 @@ def write_whole(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # gone, or out of reach for the same reason
+            partial.unlink()
         raise RunError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from None
 
 
@@ -59,18 +62,22 @@ def find_run(folder: Path, settings: dict, resume: bool, overwrite: bool) -> str
     run, and for `resume` where there is no run.
     """
     ways = "use --overwrite to start it anew or --name to keep both"
-    config = folder / "config.json"
-    if not folder.exists() or (folder.is_dir() and not any(not p.name.startswith(".") for p in folder.iterdir())):
+    try:
+        empty = not folder.exists() or (folder.is_dir() and all(p.name.startswith(".") for p in folder.iterdir()))
+    except OSError as error:
+        raise RunError(f"cannot look into {folder}: {error.strerror}; choose another --output-dir") from None
+    if empty:
         if resume:
             raise RunError(f"no run to resume at {folder}: leave --resume out")
         return "new"
-    if not config.exists():
+    record: dict = {}
+    with contextlib.suppress(RunError):
+        record = read_json(folder / "config.json")
+    stored = record.get("settings")
+    if not isinstance(stored, dict) or "fingerprint" not in record:
         raise RunError(f"{folder} exists and is not a run folder: choose another --name")
     if overwrite:
         return "new"
-    stored = read_json(config).get("settings")
-    if not isinstance(stored, dict):
-        raise RunError(f"{config} holds no settings: {ways}")
     differing = [key for key in settings if stored.get(key) != settings[key]]
     changed = [f"{key} was {stored.get(key)}, now {settings[key]}" for key in differing]
     if changed:
@@ -93,9 +100,9 @@ def finished_runs(output_dir: Path) -> list[Path]:
 def start_folder(folder: Path, record: dict) -> None:
     """Make the run folder anew with its config.json; RunError when it cannot be written."""
     try:
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in RUN_FILES:
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"cannot make {folder}: {error.strerror}; choose another --output-dir") from None
     write_json(folder / "config.json", record)

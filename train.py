@@ -148,7 +148,7 @@ class Trainer:
                 total += loss
                 correct += right
                 if (i + 1) % REPORT_EVERY == 0 or i + 1 == self.steps_per_epoch:
-                    self._check_finite(total, self.epoch * self.steps_per_epoch + i + 1)
+                    self.check_finite(total, self.epoch * self.steps_per_epoch + i + 1)
                     seen = (i + 1) * self.batch
                     bar.set_postfix(loss=f"{total.item() / (i + 1):.3f}", acc=f"{correct.item() / seen:.2%}")
                     bar.update(seen - bar.n)
@@ -167,7 +167,8 @@ class Trainer:
         self.history.append(row)
         return row
 
-    def _check_finite(self, total: Tensor, step: int) -> None:
+    def check_finite(self, total: Tensor, step: int) -> None:
+        """RunError, naming the step and what to change, when a sum of what training yields is no finite number."""
         if not math.isfinite(total.item()):
             raise RunError(
                 f"the loss became {total.item()} by step {step}: training has diverged; lower --lr (now "
@@ -228,6 +229,7 @@ def describe_device(device: torch.device) -> str:
 def finish(trainer: Trainer, dataset: Dataset, unseen: dict[str, Tensor], folder: Path, record: dict) -> None:
     """Embed the test set; write embeddings.npz, then metrics.json, which marks the run as finished."""
     embeddings = trainer.embed(dataset.test_images)
+    trainer.check_finite(embeddings.sum(), trainer.epoch * trainer.steps_per_epoch)
     with torch.no_grad():
         predictions = trainer.head.eval().forward(embeddings.to(trainer.device)).argmax(1).cpu()
     correct, count = int((predictions == dataset.test_labels).sum()), len(dataset.test_labels)
@@ -300,8 +302,8 @@ def train(flags: argparse.Namespace) -> Path:
         save_checkpoint(checkpoint, trainer.state(dataset.fingerprint))
     while trainer.epoch < settings.epochs:
         row = trainer.train_epoch(progress_bar=not flags.no_progress and sys.stderr.isatty())
+        write_history(folder / "history.csv", trainer.history)  # first: a run resumed at its end writes none
         save_checkpoint(checkpoint, trainer.state(dataset.fingerprint))
-        write_history(folder / "history.csv", trainer.history)
         print(
             f"epoch {row['epoch']:>2}/{settings.epochs}  loss {row['loss']:.4f}  train accuracy "
             f"{row['train_accuracy']:.2%}  {row['images_per_second']:,} images/s",

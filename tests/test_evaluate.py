@@ -110,9 +110,9 @@ def test_the_angles_are_those_between_weights_and_centres(finished_run, arrays_a
     centres, weights = [x[test["labels"] == c].mean(0) for c in range(4)], test["weights"]
     to_centre = [degrees_between(v, centres[c]) for v, c in zip(x, test["labels"])]
     apart = [min(degrees_between(weights[i], weights[j]) for j in range(4) if j != i) for i in range(4)]
-    assert facts["angles"]["test"]["w_ec"] == pytest.approx(np.mean(list(map(degrees_between, weights, centres))), abs=1e-3)
-    assert facts["angles"]["test"]["intra"] == pytest.approx(np.mean(to_centre), abs=1e-3)
-    assert facts["angles"]["test"]["w_inter"] == pytest.approx(np.mean(apart), abs=1e-3)
+    off = list(map(degrees_between, weights, centres))
+    for name, angles in (("w_ec", off), ("intra", to_centre), ("w_inter", apart)):
+        assert facts["angles"]["test"][name] == pytest.approx(np.mean(angles), abs=1e-3)
 
 
 def planted():
@@ -194,7 +194,7 @@ def test_the_summary_shows_the_stored_numbers(measure, run):
     facts, done = read_json(run / "metrics.json"), measure(run)
     for entry in facts["accuracy"].values():
         assert f"{entry['value']:.2%}  (95 % interval {entry['low']:.2%} to {entry['high']:.2%})" in done.out
-    assert f"AUC {facts['verification']['auc']:.5f}" in done.out and f"EER {facts['verification']['eer']:.2%}" in done.out
+    assert f"AUC {facts['verification']['auc']:.5f}  EER {facts['verification']['eer']:.2%}" in done.out
     assert f"MAP@R {facts['retrieval']['map_at_r']:.2%}" in done.out
     for split in ("train", "test"):
         assert f"W-EC {facts['angles'][split]['w_ec']:.1f}" in done.out
@@ -372,23 +372,23 @@ def damaged_arrays(good: Path, canary: Path) -> dict:
     holes = arrays["embeddings"].copy()
     holes[3, 1] = np.nan
     return {
-        "missing": None, "empty": b"", "truncated": raw[: len(raw) // 2], "cut-short": raw[:-10], "text": b"not an npz",
-        "random": np.random.default_rng(0).bytes(2000), "pickle": pickle.dumps(Touch(canary)),
+        "missing": None, "empty": b"", "truncated": raw[: len(raw) // 2], "cut-short": raw[:-10],
+        "no-npz": b"not an npz", "random": np.random.default_rng(0).bytes(2000), "pickle": pickle.dumps(Touch(canary)),
         "flipped": raw[:300] + bytes([raw[300] ^ 255]) + raw[301:],
         "pickle-within": packed(embeddings=np.array([Touch(canary)] * 32, dtype=object)),
         "no-weights": packed(weights=None), "no-labels": packed(labels=None), "holes": packed(embeddings=holes),
         "too-few-labels": packed(labels=arrays["labels"][:-1]), "too-many-weights": packed(weights=np.eye(5, 4)),
         "other-dimension": packed(weights=np.eye(4, 3)), "labels-out-of-range": packed(labels=arrays["labels"] + 2),
-        "negative-labels": packed(labels=arrays["labels"] - 1), "text-embeddings": packed(embeddings=np.full((32, 4), "x")),
+        "negative-labels": packed(labels=arrays["labels"] - 1), "text": packed(embeddings=np.full((32, 4), "x")),
         "flat": packed(embeddings=arrays["embeddings"].ravel()), "no-rows": packed(embeddings=np.zeros((0, 4), "f4")),
         "fractional-labels": packed(labels=arrays["labels"] + 0.5),
     }  # fmt: skip
 
 
 DAMAGED_ARRAYS = (
-    "missing", "empty", "truncated", "cut-short", "text", "random", "pickle", "flipped", "pickle-within", "no-weights",
-    "no-labels", "holes", "too-few-labels", "too-many-weights", "other-dimension", "labels-out-of-range",
-    "negative-labels", "text-embeddings", "flat", "no-rows", "fractional-labels",
+    "missing", "empty", "truncated", "cut-short", "no-npz", "random", "pickle", "flipped", "pickle-within",
+    "no-weights", "no-labels", "holes", "too-few-labels", "too-many-weights", "other-dimension", "labels-out-of-range",
+    "negative-labels", "text", "flat", "no-rows", "fractional-labels",
 )  # fmt: skip
 
 

@@ -105,8 +105,8 @@ def test_few_points_and_more_classes_than_colours_are_drawn(tmp_path):
     for dim in (2, 8):
         run = make_run(tmp_path / f"run{dim}", dim, classes=names)
         rng = np.random.default_rng(0)
-        arrays = {"embeddings": rng.normal(size=(13, dim)), "labels": np.arange(13), "weights": rng.normal(size=(13, dim))}
-        write_arrays(run / "embeddings.npz", **arrays)
+        x, weights = rng.normal(size=(2, 13, dim))
+        write_arrays(run / "embeddings.npz", embeddings=x, labels=np.arange(13), weights=weights)
         check_picture(plot_embeddings.run_figure(run, tmp_path, "png"))
 
 
@@ -141,8 +141,11 @@ def test_metrics_that_do_not_fit_are_refused(command, tmp_path, name, value):
     facts = {k: v for k, v in facts_of().items() if k != name} | ({} if value == "absent" else {name: value})
     write_json(run / "metrics.json", facts)
     done = command(plot_embeddings.main, run, "--figures-dir", tmp_path / "figures")
-    if value == 3 and name in ("scale", "m2", "test_accuracy"):  # numbers they may be
+    numbers = {"test_accuracy", "scale", "m2"}
+    if value == 3 and name in numbers:
         assert done.status == 0
+    elif name == "dataset" and value in (None, 3):  # an odd name is a name
+        assert "Traceback" not in done.err
     else:
         assert_refused(done, "train that run again")
 
@@ -170,8 +173,8 @@ def results(tmp_path, monkeypatch):
     """A made-up report/results/: two losses in 2-D, one in 3-D, two seeds in 512-D."""
     folder = tmp_path / "results"
     folder.mkdir()
-    runs = [("mnist", "softmax", 2, 0), ("mnist", "arcface", 2, 0), ("mnist", "arcface", 2, 1), ("mnist", "cosface", 3, 0),
-            ("cifar10", "arcface", 2, 0), ("mnist", "arcface", 512, 0), ("mnist", "arcface", 512, 1)]  # fmt: skip
+    runs = [("mnist", "softmax", 2, 0), ("mnist", "arcface", 2, 0), ("mnist", "arcface", 2, 1),
+            ("cifar10", "arcface", 2, 0), ("mnist", "cosface", 3, 0), ("mnist", "arcface", 512, 0), ("mnist", "arcface", 512, 1)]  # fmt: skip
     for dataset, loss, dim, seed in runs:
         name = f"{dataset}-{loss}-{dim}d-seed{seed}"
         write_json(folder / f"{name}.json", facts_of(loss, dim, seed, dataset, history=[]))
@@ -273,9 +276,9 @@ def test_a_single_run_shows_its_interval():
     "change",
     [
         {"m2": 0.4}, {"scale": 30.0}, {"epochs": 9}, {"lr": 0.1}, {"batch_size": 32}, {"margin_warmup": 0.0},
-        {"precision": "bf16"}, {"validation": 0.1}, {"source": "a JPEG copy"}, {"embedding_dim": 3}, {"loss": "cosface"},
-        {"fingerprint": "fedcba9876543210"}, {"scale_start": 2.0}, {"widths": [16, 16, 16]}, {"shift": 4}, {"flip": True},
-        {"image_size": 48, "fingerprint": "another"},
+        {"precision": "bf16"}, {"validation": 0.1}, {"source": "a JPEG copy"}, {"embedding_dim": 3},
+        {"loss": "cosface"}, {"fingerprint": "fedcba9876543210"}, {"scale_start": 2.0}, {"widths": [16, 16, 16]},
+        {"shift": 4}, {"flip": True}, {"image_size": 48}, {"hold_out": ["fig"]},
     ],
     ids=str,
 )  # fmt: skip
@@ -297,9 +300,13 @@ def test_rows_are_ordered_by_dimension_then_loss():
 
 
 def test_held_out_classes_and_a_jpeg_copy_are_named(tmp_path, monkeypatch):
-    titles = []
-    real = plot_tables.draw_table
-    monkeypatch.setattr(plot_tables, "draw_table", lambda rows, title, *rest: (titles.append(title), real(rows, title, *rest))[1])
+    titles, real = [], plot_tables.draw_table
+
+    def draw_table(rows, title, *rest):
+        titles.append(title)
+        return real(rows, title, *rest)
+
+    monkeypatch.setattr(plot_tables, "draw_table", draw_table)
     runs = [facts_of(dataset="cifar10", source="CIFAR-10, JPEG copy", unseen_classes=["fig", "plum"])]
     written = plot_tables.accuracy_tables(runs, tmp_path)
     assert "JPEG" in titles[0] and "80 test images" in titles[0]
@@ -379,17 +386,19 @@ def test_stored_runs_are_skipped_and_a_failing_one_stops_no_other(command, store
 
     store.mkdir()
     monkeypatch.setattr(experiments, "run_one", run_one)
-    first = command(experiments.main, "--only", "mnist-arcface-2d", "mnist-softmax-2d", "mnist-cosface-2d", "mnist-adacos-2d")
-    names = {f"mnist-{loss}-2d-seed0" for loss in ("arcface", "softmax", "cosface", "adacos")}
-    assert set(tried) == names and len(tried) == 4
+    names = [f"mnist-{loss}-2d-seed0" for loss in ("arcface", "softmax", "cosface", "adacos")]
+    first = command(experiments.main, "--only", *names)
+    assert sorted(tried) == sorted(names)
     assert_refused(first, "2 runs failed", "mnist-softmax-2d-seed0", "mnist-cosface-2d-seed0")
     assert "the disk is full" in first.out and "metrics.json is damaged" in first.out
     tried.clear()
-    command(experiments.main, "--only", "mnist-arcface-2d", "mnist-softmax-2d", "mnist-cosface-2d", "mnist-adacos-2d")
+    command(experiments.main, "--only", *names)
     assert set(tried) == {"mnist-softmax-2d-seed0", "mnist-cosface-2d-seed0"}
 
 
-@pytest.mark.parametrize(("files", "resumed"), [((), False), (("config.json",), True), (("config.json", "metrics.json"), False)])
+@pytest.mark.parametrize(
+    ("files", "resumed"), [((), False), (("config.json",), True), (("config.json", "metrics.json"), False)]
+)
 def test_a_run_is_one_call_of_train_py_that_goes_on_where_it_was(store, tmp_path, monkeypatch, files, resumed):
     run = experiments.Run("cifar10", "arcface", 3, 7, 2)
     folder = tmp_path / "runs" / run.name()
@@ -413,7 +422,9 @@ def test_a_run_is_one_call_of_train_py_that_goes_on_where_it_was(store, tmp_path
     assert wanted.items() <= given.items() and collected == [folder]
 
 
-@pytest.mark.parametrize(("stderr", "said"), [("warning\ntrain.py: error: no data\n", "train.py: error: no data"), ("", "exit status -9")])
+@pytest.mark.parametrize(
+    ("stderr", "said"), [("warning\ntrain.py: error: no data\n", "train.py: error: no data"), ("", "exit status -9")]
+)
 def test_what_went_wrong_in_a_run_is_passed_on(store, tmp_path, monkeypatch, stderr, said):
     monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, -9, None, stderr))
     assert experiments.run_one(experiments.Run("mnist", "arcface", 2, 0), tmp_path, "data") == said

@@ -327,8 +327,8 @@ def test_a_run_can_be_cut_off_twice(train_tiny, uninterrupted, tmp_path):
 
 @pytest.mark.parametrize("number", range(1, 10))
 def test_a_run_cut_off_at_any_write_resumes(train_tiny, uninterrupted, tmp_path, number):
-    # A run renames ten files into place: config, checkpoint, three times checkpoint and history, arrays, metrics
-    # (and metrics again, with the evaluation in it).
+    # A run renames ten files into place before it counts as finished: config, checkpoint, three times history and
+    # checkpoint, arrays, metrics.
     renames, real = itertools.count(), os.replace
 
     def cut(*args):
@@ -352,7 +352,7 @@ def test_a_killed_process_leaves_a_run_to_resume(train_tiny, uninterrupted, tmp_
     words = ["--dataset", "folder", "--data-dir", tiny_data, "--image-size", 16, "--loss", "arcface", "--name", "run"]
     words += ["--embedding-dim", 4, "--epochs", 3, "--batch-size", 16, "--output-dir", tmp_path]
     script = [sys.executable, "-c", "\n".join(SCRIPT + kill), *map(str, words)]
-    killed = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    killed = subprocess.run(script, cwd=ROOT, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert train_tiny(tmp_path, "--name", "run", "--resume").status == 0
     assert_same(everything(tmp_path / "run"), uninterrupted("arcface"))
@@ -362,7 +362,7 @@ def test_a_killed_process_leaves_a_run_to_resume(train_tiny, uninterrupted, tmp_
 def test_a_full_disk_costs_no_more_than_the_epoch(train_tiny, uninterrupted, tmp_path, function):
     calls, real = itertools.count(), getattr(os, function)
     with pytest.MonkeyPatch.context() as patch:  # full from the second epoch's checkpoint on
-        patch.setattr(os, function, lambda *args: real(*args) if next(calls) < 4 else full_disk())
+        patch.setattr(os, function, lambda *args: real(*args) if next(calls) < 5 else full_disk())
         done = train_tiny(tmp_path, "--name", "run")
     assert_refused(done, "checkpoint.pt", "No space left on device")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "checkpoint.pt", "history.csv"}
@@ -388,7 +388,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 def test_a_folder_removed_under_a_run_is_one_clear_line(train_tiny, tmp_path, monkeypatch):
     at_step(monkeypatch, 3, lambda: shutil.rmtree(tmp_path / "run"))
-    assert_refused(train_tiny(tmp_path, "--name", "run"), "checkpoint.pt", "No such file or directory")
+    assert_refused(train_tiny(tmp_path, "--name", "run"), tmp_path / "run", "No such file or directory")
 
 
 def test_a_folder_replaced_by_a_file_under_a_run_is_one_clear_line(train_tiny, tmp_path, monkeypatch):
@@ -397,7 +397,7 @@ def test_a_folder_replaced_by_a_file_under_a_run_is_one_clear_line(train_tiny, t
         (tmp_path / "run").write_text("mine")
 
     at_step(monkeypatch, 3, replace)
-    assert_refused(train_tiny(tmp_path, "--name", "run"), "checkpoint.pt", "Not a directory")
+    assert_refused(train_tiny(tmp_path, "--name", "run"), tmp_path / "run", "Not a directory")
 
 
 # ------------------------------------------------------------------------------------- rules of the run folder
@@ -451,7 +451,8 @@ def test_overwrite_starts_anew(train_tiny, uninterrupted, unfinished):
     assert_same(everything(unfinished / "run"), uninterrupted("arcface"))
     done = train_tiny(unfinished, "--name", "run", "--overwrite", "--epochs", 1, loss="softmax")
     assert done.status == 0
-    assert read_json(unfinished / "run" / "metrics.json")["loss"] == "softmax" and len(history_of(unfinished / "run")) == 1
+    assert read_json(unfinished / "run" / "metrics.json")["loss"] == "softmax"
+    assert len(history_of(unfinished / "run")) == 1
 
 
 def test_there_must_be_a_run_to_resume(train_tiny, tmp_path):
@@ -550,7 +551,8 @@ def test_a_checkpoint_of_other_settings_is_refused(train_tiny, unfinished, finis
     shutil.copytree(finished_run.parent, unfinished / "elsewhere")
     assert train_tiny(unfinished, "--name", "other", "--lr", 0.01).status == 0
     shutil.copy(unfinished / "other" / "checkpoint.pt", unfinished / "run" / "checkpoint.pt")
-    assert_refused(train_tiny(unfinished, "--name", "run", "--resume"), "checkpoint.pt", "other settings", "--overwrite")
+    done = train_tiny(unfinished, "--name", "run", "--resume")
+    assert_refused(done, "checkpoint.pt", "other settings", "--overwrite")
 
 
 @pytest.mark.parametrize("key", ["model", "head", "optimizer", "epoch", "history", "random", "config", "fingerprint"])
@@ -720,7 +722,6 @@ def test_every_loss_learns_at_every_dimension_with_its_recipe(make_trainer, loss
         right = trainer.head.eval()(trainer.embed(data.test_images)).argmax(1) == data.test_labels
     # Chance is 25 %; on the circle, so few steps may leave two of the four classes in the same direction.
     assert right.float().mean() >= (0.6 if dim == 2 else 0.85)
-    assert trainer.history[-1]["loss"] < trainer.history[0]["loss"] or loss == "adacos"  # whose scale changes its loss
 
 
 @pytest.mark.parametrize("loss", list(LOSSES))
@@ -812,8 +813,7 @@ def test_a_step_moves_all_that_is_trained_and_nothing_else(make_trainer, loss):
     frozen = {"whiten.weight", *(f"blocks.{b}.norm{i}.weight" for b in range(3) for i in (1, 2))}
     assert moved == parameters.keys() - frozen
     for name in moved:  # not a few entries: every bias, filter and class weight
-        changed = (parameters[name] != before[name]).flatten(1) if parameters[name].ndim > 1 else parameters[name] != before[name]
-        assert changed.float().mean() > 0.9, name
+        assert (parameters[name] != before[name]).float().mean() > 0.9, name
 
 
 def test_filters_keep_their_length(make_trainer):
@@ -866,6 +866,20 @@ def test_a_loss_that_is_no_number_stops_the_run(train_tiny, tmp_path, monkeypatc
     done = train_tiny(tmp_path, "--name", "run")
     assert_refused(done, "nan", f"step {2 * STEPS}", "diverged", "--lr", "0.05", "--scale")
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["epoch"] == 1  # the last good one
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_weights_ruined_by_the_very_last_step_are_no_finished_run(train_tiny, tmp_path, monkeypatch):
+    real, steps = train.Trainer.step, itertools.count()
+
+    def step(self, images, labels):
+        done = real(self, images, labels)  # its loss is still that of the weights before
+        if next(steps) == 3 * STEPS - 1:
+            self.backbone.embed.weight.data.fill_(float("nan"))
+        return done
+
+    monkeypatch.setattr(train.Trainer, "step", step)
+    assert_refused(train_tiny(tmp_path, "--name", "run"), "nan", f"step {3 * STEPS}", "--lr")
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
@@ -952,7 +966,7 @@ def test_no_image_of_a_held_out_class_reaches_training(train_tiny, tmp_path, tin
         (("--hold-out", "checks", "disc"), ("train", "test")),
     ],
 )
-def test_other_pictures_where_training_may_not_look_give_the_same_weights(train_tiny, make_data, tmp_path, flags, parts):
+def test_pictures_that_training_may_not_see_move_no_weight(train_tiny, make_data, tmp_path, flags, parts):
     # The black box: exchange every picture that is not for training, and no weight may differ by a bit.
     changed = [(part, kind) for part in parts for kind in ("checks", "disc")]
     checkpoints, metrics = [], []
