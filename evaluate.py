@@ -17,6 +17,7 @@ from options import Parser
 from runs import RunError, finished_runs, load_checkpoint, read_arrays, read_json, write_json
 
 NEIGHBOURS = 5
+WIDEST_MATRIX = 20  # classes; a wider confusion matrix does not fit a terminal
 
 
 def rate(correct: np.ndarray) -> dict:
@@ -162,15 +163,32 @@ def summary(facts: dict) -> str:
         if values:
             lines.append(f"  angles, {split:<5} W-EC {values['w_ec']:.1f}  W-Inter {values['w_inter']:.1f}  "
                          f"Intra {values['intra']:.1f}  Inter {values['inter']:.1f} degrees")  # fmt: skip
-    pairs, found = facts["verification"], facts["retrieval"]
+    lines.append(
+        f"  angular Fisher score {facts['angular_fisher_score']:.4f} (train; scatter within over between classes)"
+    )
+    pairs, folds, found = facts["verification"], facts["verification_10_fold"], facts["retrieval"]
     if "auc" in pairs:
         tar = "  ".join(f"TAR {value:.2%} at FAR {far}" for far, value in pairs["tar_at_far"].items())
         lines.append(f"  verification, {pairs['pairs']:,} pairs of {facts['pairs_from']}: AUC {pairs['auc']:.5f}  "
                      f"EER {pairs['eer']:.2%}  {tar}")  # fmt: skip
+    if "mean" in folds:
+        lines.append(f"  verification, 10 folds of {folds['pairs']:,} pairs: {folds['mean']:.2%} ± {folds['std']:.2%}")
     if "rank_1" in found:
         lines.append(f"  retrieval: rank-1 {found['rank_1']:.2%}  R-precision {found['r_precision']:.2%}  "
                      f"MAP@R {found['map_at_r']:.2%}")  # fmt: skip
-    return "\n".join(lines)
+    return "\n".join(lines + class_lines(facts))
+
+
+def class_lines(facts: dict) -> list[str]:
+    """Per-class accuracy beside the confusion matrix, for the terminal: rows are true classes, columns predicted."""
+    if len(facts["classes"]) > WIDEST_MATRIX:
+        return [f"  per class: {len(facts['classes'])} classes, in metrics.json"]
+    width = max(len(name) for name in facts["classes"])
+    lines = ["  per class: accuracy, and how often (column) was predicted"]
+    for name, share, row in zip(facts["classes"], facts["per_class_accuracy"], facts["confusion"], strict=True):
+        accuracy = "   none" if share is None else f"{share:7.2%}"
+        lines.append(f"    {name:<{width}} {accuracy} " + "".join(f"{count:6}" for count in row))
+    return lines
 
 
 def predict_images(folder: Path, paths: list[str]) -> str:

@@ -174,7 +174,8 @@ def results(tmp_path, monkeypatch):
     folder = tmp_path / "results"
     folder.mkdir()
     runs = [("mnist", "softmax", 2, 0), ("mnist", "arcface", 2, 0), ("mnist", "arcface", 2, 1),
-            ("cifar10", "arcface", 2, 0), ("mnist", "cosface", 3, 0), ("mnist", "arcface", 512, 0), ("mnist", "arcface", 512, 1)]  # fmt: skip
+            ("cifar10", "arcface", 2, 0), ("mnist", "cosface", 3, 0), ("mnist", "arcface", 512, 0),
+            ("mnist", "arcface", 512, 1)]  # fmt: skip
     for dataset, loss, dim, seed in runs:
         name = f"{dataset}-{loss}-{dim}d-seed{seed}"
         write_json(folder / f"{name}.json", facts_of(loss, dim, seed, dataset, history=[]))
