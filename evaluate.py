@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import metrics as measure
-from options import Parser
+from options import Parser, pick_device
 from runs import RunError, finished_runs, load_checkpoint, read_arrays, read_json, write_json
 
 NEIGHBOURS = 5
@@ -33,7 +33,10 @@ def head_predictions(test: dict, loss: str) -> np.ndarray:
 
 
 def load_network(folder: Path) -> dict[str, Any]:
-    """The trained network of a run: backbone and head in eval mode, mean, std, and its metrics. RunError if damaged."""
+    """The trained network of a run, on the best device there is: backbone and head in eval mode, mean, std, metrics.
+
+    Raises RunError when a file is missing or damaged.
+    """
     import torch
 
     from losses import build_head
@@ -41,7 +44,8 @@ def load_network(folder: Path) -> dict[str, Any]:
     from recipes import Settings
 
     facts = read_json(folder / "metrics.json")
-    state = load_checkpoint(folder / "checkpoint.pt")
+    device = pick_device("auto")
+    state = load_checkpoint(folder / "checkpoint.pt", device)
     try:
         settings = Settings.from_json(state["config"])
         scale = None if settings.loss in ("softmax", "adacos") else settings.scale
@@ -55,8 +59,8 @@ def load_network(folder: Path) -> dict[str, Any]:
         mean, std = state["mean"], state["std"]
     except (KeyError, RuntimeError, ValueError, TypeError, AttributeError):
         raise RunError(f"{folder}: checkpoint.pt does not fit its metrics.json; train that run again") from None
-    backbone.to(memory_format=torch.channels_last).eval()
-    return {"backbone": backbone, "head": head.eval(), "mean": mean, "std": std, "facts": facts}
+    backbone.to(device).to(memory_format=torch.channels_last).eval()
+    return {"backbone": backbone, "head": head.to(device).eval(), "mean": mean, "std": std, "facts": facts}
 
 
 def embed_images(network: dict[str, Any], images: Any) -> Any:
@@ -65,9 +69,9 @@ def embed_images(network: dict[str, Any], images: Any) -> Any:
 
     from train import embed
 
-    bf16 = network["facts"]["precision"] == "bf16"
-    return embed(network["backbone"], images, network["mean"], network["std"],
-                 torch.autocast("cpu", torch.bfloat16, enabled=bf16))  # fmt: skip
+    device, bf16 = network["mean"].device.type, network["facts"]["precision"] == "bf16"
+    autocast = torch.autocast(device, torch.bfloat16, enabled=bf16)
+    return embed(network["backbone"], images, network["mean"], network["std"], autocast)
 
 
 def train_embeddings(folder: Path, facts: dict, data_dir: str) -> tuple[np.ndarray, np.ndarray]:
@@ -202,8 +206,8 @@ def predict_images(folder: Path, paths: list[str]) -> str:
     channels, size = facts["image_shape"][0], facts["image_shape"][-1]
     embeddings = embed_images(network, read_images(paths, channels, size))
     with torch.no_grad():
-        predicted = head(embeddings).argmax(1).tolist()
-    x, weights = measure.unit(embeddings.numpy()), measure.unit(head.weight.detach().numpy())
+        predicted = head(embeddings.to(network["mean"].device)).argmax(1).tolist()
+    x, weights = measure.unit(embeddings.numpy()), measure.unit(head.weight.detach().cpu().numpy())
     lines = []
     for path, vector, label in zip(paths, x, predicted, strict=True):
         angle = np.degrees(np.arccos(np.clip(vector @ weights[label], -1, 1)))

@@ -21,7 +21,7 @@ FIGURES = (
     ("TAR@1e-3, %", "tar_at_far_0.001", 2),
     ("MAP@R, %", "map_at_r", 2),
 )
-COLUMNS = ("Loss", "d", "seeds", "head, %", *(title for title, _, _ in FIGURES))
+COLUMNS = ("Loss", "d", "epochs", "seeds", "head, %", *(title for title, _, _ in FIGURES))
 NOTE = "Last epoch, no margin when predicting. ±: standard deviation over seeds; [ ]: 95 % interval of one run."
 
 
@@ -78,6 +78,7 @@ def table_rows(runs: list[dict]) -> list[dict]:
         held_out = f", without {', '.join(first['unseen_classes'])}" if first["unseen_classes"] else ""
         rows.append({
             "title": loss_title(first) + held_out, "loss": first["loss"], "embedding_dim": first["embedding_dim"],
+            "epochs": first["epochs"],
             "seeds": sorted(f["seed"] for f in members), "head_interval": interval, "source": first["source"],
             "test_images": first["test_images"], **{name: spread(values) for name, values in picks.items()},
         })  # fmt: skip
@@ -94,15 +95,27 @@ def _cell(value: dict, digits: int) -> str:
     return f"{value['mean']:.{digits}f}" + (f" ± {value['std']:.{digits}f}" if value["std"] is not None else "")
 
 
+def head_cell(row: dict) -> str:
+    """The head's accuracy: with its standard deviation over seeds, or the 95 % interval of a single run."""
+    text = _cell(row["head"], 2)
+    return text + (f" [{row['head_interval'][0]:.2f}, {row['head_interval'][1]:.2f}]" if row["head_interval"] else "")
+
+
 def draw_table(rows: list[dict], title: str, folder: Path, name: str) -> Path:
     """Draw rows of `table_rows` as folder/name.png."""
     cells = []
     for row in rows:
-        head = _cell(row["head"], 2)
-        if row["head_interval"]:
-            head += f"  [{row['head_interval'][0]:.2f}, {row['head_interval'][1]:.2f}]"
         figures = [_cell(row[name], digits) for _, name, digits in FIGURES]
-        cells.append([row["title"], str(row["embedding_dim"]), str(len(row["seeds"])), head, *figures])
+        cells.append(
+            [
+                row["title"],
+                str(row["embedding_dim"]),
+                str(row["epochs"]),
+                str(len(row["seeds"])),
+                head_cell(row),
+                *figures,
+            ]
+        )
     widths = np.array([max(len(line[i]) for line in (COLUMNS, *cells)) + 3.5 for i in range(len(COLUMNS))], float)
     figure = plt.figure(figsize=(widths.sum() * 0.072, 0.9 + 0.24 * (len(cells) + 1)))
     axes = figure.add_axes((0.01, 0.0, 0.98, 1.0))
@@ -132,3 +145,25 @@ def accuracy_tables(runs: list[dict], folder: Path) -> list[Path]:
         write_json(folder / f"accuracy_{dataset}.json", {"dataset": dataset, "rows": rows})
         written.append(folder / f"accuracy_{dataset}.json")
     return written
+
+
+def markdown(runs: list[dict]) -> str:
+    """The accuracy tables of measured runs as Markdown, one table a data set, each with its source of pixels."""
+    parts = []
+    for dataset in sorted({facts["dataset"] for facts in runs}, reverse=True):
+        chosen = [facts for facts in runs if facts["dataset"] == dataset]
+        titles = ["loss", "d", "epochs", "seeds", "accuracy, %", *(title for title, _, _ in FIGURES)]
+        lines = [f"**{data_title(chosen[0])}** ({chosen[0]['source']}), {chosen[0]['test_images']:,} test images:", ""]
+        lines += ["| " + " | ".join(titles) + " |", "| --- " + "| ---: " * (len(titles) - 1) + "|"]
+        for row in table_rows(chosen):
+            cells = [
+                row["title"],
+                str(row["embedding_dim"]),
+                str(row["epochs"]),
+                str(len(row["seeds"])),
+                head_cell(row),
+            ]
+            cells += [_cell(row[name], digits) for _, name, digits in FIGURES]
+            lines.append("| " + " | ".join(cells) + " |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
