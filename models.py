@@ -34,7 +34,7 @@ class Norm(nn.BatchNorm2d):
     """Batch normalisation with a trained bias but no trained scale: the next layer's filters set the scale."""
 
     def __init__(self, channels: int):
-        super().__init__(channels, momentum=0.4)  # runs are short: the running statistics must follow quickly
+        super().__init__(channels)
         self.weight.requires_grad_(False)
 
 
@@ -65,7 +65,7 @@ class Backbone(nn.Module):
         self.blocks = nn.Sequential(*(Block(i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True)))
         self.embed = nn.Linear(widths[-1], embedding_dim, bias=False)
         # Centred embeddings: without it all of them start in one narrow cone, and in 2-D some classes stay there.
-        self.centre = nn.BatchNorm1d(embedding_dim, affine=False, momentum=0.4)
+        self.centre = nn.BatchNorm1d(embedding_dim, affine=False)
 
     @torch.no_grad()
     def init_whitening(self, images: Tensor) -> None:
