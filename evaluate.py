@@ -48,10 +48,8 @@ def load_network(folder: Path) -> dict[str, Any]:
     state = load_checkpoint(folder / "checkpoint.pt", device)
     try:
         settings = Settings.from_json(state["config"])
-        scale = None if settings.loss in ("softmax", "adacos") else settings.scale
-        m1, m2, m3 = settings.margins
         classes = len(facts["classes"])
-        head = build_head(settings.loss, settings.embedding_dim, classes, scale=scale, m1=m1, m2=m2, m3=m3)
+        head = build_head(settings.loss, settings.embedding_dim, classes, **settings.head_options())
         channels, size = facts["image_shape"][0], facts["image_shape"][-1]
         backbone = build_backbone(channels, settings.embedding_dim, size, widths=settings.widths)
         backbone.load_state_dict(state["model"])

@@ -55,6 +55,7 @@ LOSSES = {
 }
 PRESETS = {"cm1": Margins(1.0, 0.3, 0.2), "cm2": Margins(0.9, 0.4, 0.15)}  # ArcFace, Table 2
 DEFAULT_SCALE = 30.0
+WITHOUT_SCALE = ("softmax", "adacos")  # softmax does not scale its logits, AdaCos finds its own scale
 M1_LIMITS = {"sphereface": (1.0, 4.0), "combined": (0.1, 4.0)}
 
 
@@ -225,7 +226,7 @@ def build_head(
         raise ValueError(f"{num_classes} classes: need at least 2")
     given = Margins(*(d if g is None else g for g, d in zip((m1, m2, m3), LOSSES[loss].margins, strict=True)))
     margins = check_margins(loss, given)
-    if loss in ("softmax", "adacos"):
+    if loss in WITHOUT_SCALE:
         if scale is not None:
             why = "does not scale its logits" if loss == "softmax" else "finds its own scale"
             raise ValueError(f"scale {scale:g}: {loss} {why}; leave it out")

@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from losses import LOSSES
+from losses import LOSSES, WITHOUT_SCALE
 from plot_style import data_title, loss_title, save
 from recipes import Settings
 from runs import RunError, write_json
@@ -28,7 +28,7 @@ NOTE = "Last epoch, no margin when predicting. ±: standard deviation over seeds
 def key_of(facts: dict) -> tuple:
     """What makes runs the same but for their seed, in the order the tables show them."""
     order = list(LOSSES).index(facts["loss"])
-    own_scale = "" if facts["loss"] in ("softmax", "adacos") else facts["scale"]  # AdaCos's scale is an outcome
+    own_scale = "" if facts["loss"] in WITHOUT_SCALE else facts["scale"]  # AdaCos's scale is an outcome
     settings = [facts.get(f.name) for f in fields(Settings) if f.name not in ("seed", "scale")]
     return (facts["embedding_dim"], order, str([own_scale, facts["source"], facts["fingerprint"], *settings]))
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from bounds import largest_spacing
-from losses import LOSSES, Margins
+from losses import LOSSES, WITHOUT_SCALE, Margins
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ class Settings:
     hold_out: tuple[str, ...] = ()
     image_size: int | None = None
     validation: float = 0.0  # part of the training set that stands in for the test set
+
+    def head_options(self) -> dict:
+        """The keywords of losses.build_head."""
+        return {"scale": self.scale, "m1": self.m1, "m2": self.m2, "m3": self.m3}
 
     @property
     def margins(self) -> Margins:
@@ -67,14 +71,10 @@ BASE = {
 SMALL_SET = {"epochs": 20, "batch_size": 128}  # mnist-5k: fifteen times fewer images than MNIST, so more epochs
 
 # Above CosFace's lower bound for ten classes, 3.95 on the simplex and 15.1 on the circle, for a posterior of 0.9.
-SCALES = {
-    "norm-softmax": 16.0,
-    "sphereface": 16.0,
-    "cosface": 16.0,
-    "arcface": 16.0,
-    "combined": 16.0,
-    "li-arcface": 16.0,
-}
+SCALE = 16.0
+# CIFAR-10's noisy images overfit at high scale: a narrower net (64, 128, 256) reached 85.5 % of 5,000 validation images
+# after six epochs at s = 16, with m = 0.2 and 0.5 alike, and 86.1 % at s = 6 with m = 0.2.
+SOFT = {"cifar10": {"scale": 6.0, "margin_part": 0.4}}
 MARGIN_WARMUP = 0.5
 # Where the classes lie less than 90 degrees apart, a sample can only move to its class by crossing others: the scale
 # starts where crossing costs little. At s = 16 from the first step, CIFAR-10 in 2-D ended near chance.
@@ -84,10 +84,17 @@ CROWDED = {"scale_start": 2.0, "margin_warmup": 0.8}
 def recipe(dataset: str, loss: str, embedding_dim: int, num_classes: int) -> dict:
     """The settings a user may leave out, as keywords for Settings. dataset: a Dataset's name."""
     base = BASE["mnist"] | SMALL_SET if dataset == "mnist-5k" else BASE[dataset]
-    values = {**base, "scale": SCALES.get(loss), "scale_start": None, "margin_warmup": MARGIN_WARMUP}
-    if is_crowded(num_classes, embedding_dim) and loss in SCALES:
+    values = {**base, "scale": SCALE, "scale_start": None, "margin_warmup": MARGIN_WARMUP}
+    margins = LOSSES[loss].margins
+    if is_crowded(num_classes, embedding_dim):
         values |= CROWDED
-    return values | default_margins(loss, num_classes, embedding_dim)._asdict()
+        margins = feasible_margins(loss, num_classes, embedding_dim)
+    elif dataset in SOFT:
+        values["scale"], part = SOFT[dataset]["scale"], SOFT[dataset]["margin_part"]
+        margins = Margins(1 + part * (margins.m1 - 1), part * margins.m2, part * margins.m3)
+    if loss in WITHOUT_SCALE:
+        values |= {"scale": None, "scale_start": None}
+    return values | margins._asdict()
 
 
 def is_crowded(num_classes: int, embedding_dim: int) -> bool:
@@ -95,13 +102,10 @@ def is_crowded(num_classes: int, embedding_dim: int) -> bool:
     return largest_spacing(num_classes, embedding_dim) < math.pi / 2
 
 
-def default_margins(loss: str, num_classes: int, embedding_dim: int) -> Margins:
-    """The paper's margins, cut to half the feasible room where the classes lie too close together for them."""
-    margins = LOSSES[loss].margins
-    if not is_crowded(num_classes, embedding_dim):
-        return margins
-    spacing, room = largest_spacing(num_classes, embedding_dim), 0.5
-    angle, cosine = room * spacing, room * (1 - math.cos(spacing))
+def feasible_margins(loss: str, num_classes: int, embedding_dim: int) -> Margins:
+    """The paper's margins, cut to half the room that crowded classes leave (see bounds.maximum_margin)."""
+    margins, spacing, part = LOSSES[loss].margins, largest_spacing(num_classes, embedding_dim), 0.5
+    angle, cosine = part * spacing, part * (1 - math.cos(spacing))
     if loss in ("arcface", "li-arcface"):
         return Margins(m2=min(margins.m2, angle))
     if loss == "cosface":

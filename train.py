@@ -61,11 +61,7 @@ class Trainer:
         self.mean, self.std = (t.to(device) for t in channel_statistics(dataset.train_images))
         torch.manual_seed(settings.seed)
         self.backbone = build_backbone(channels, settings.embedding_dim, size, widths=settings.widths)
-        scale = None if settings.loss in ("softmax", "adacos") else settings.scale
-        m1, m2, m3 = settings.margins
-        self.head = build_head(
-            settings.loss, settings.embedding_dim, len(dataset.classes), scale=scale, m1=m1, m2=m2, m3=m3
-        )
+        self.head = build_head(settings.loss, settings.embedding_dim, len(dataset.classes), **settings.head_options())
         self.backbone.to(device).to(memory_format=torch.channels_last)
         self.head.to(device)
         sample = torch.randperm(len(dataset.train_images), generator=torch.Generator().manual_seed(0))[:WHITEN_IMAGES]

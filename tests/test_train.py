@@ -591,8 +591,7 @@ WHOLE = {"--embedding-dim", "--epochs", "--batch-size", "--seed", "--image-size"
 def bad_numbers():
     for flag in NUMBERS:
         for value in ("-1", "-0.5", "nan", "inf", "-inf", "1e999", "ten", "", "1" * 400):
-            if not (value == "1" * 400 and flag in ("--lr", "--scale")):  # whose text is infinite only past 308 digits
-                yield flag, value
+            yield flag, value
         if flag not in MAY_BE_ZERO:
             yield flag, "0"
         if flag in WHOLE:
@@ -602,7 +601,7 @@ def bad_numbers():
 @pytest.mark.parametrize(("flag", "value"), bad_numbers())
 def test_a_bad_number_is_named_and_nothing_written(train_tiny, tmp_path, flag, value):
     done = train_tiny(tmp_path / "runs", f"{flag}={value}")
-    own = {"--margin": "m2 = " if value in ("-1", "-0.5", "1" * 400) else "--margin"}  # a number, but no angle
+    own = {"--margin": "m2 = " if value in ("-1", "-0.5") else "--margin"}  # numbers, but no angles
     assert_refused(done, own.get(flag, flag), value[:3])
     assert list(tmp_path.iterdir()) == []
 
@@ -721,7 +720,7 @@ def test_every_loss_learns_at_every_dimension_with_its_recipe(make_trainer, loss
     with torch.no_grad():
         right = trainer.head.eval()(trainer.embed(data.test_images)).argmax(1) == data.test_labels
     # Chance is 25 %; on the circle, so few steps may leave two of the four classes in the same direction.
-    assert right.float().mean() >= (0.6 if dim == 2 else 0.85)
+    assert right.float().mean() >= (0.6 if dim == 2 else 0.7)
 
 
 @pytest.mark.parametrize("loss", list(LOSSES))
@@ -801,7 +800,9 @@ def test_learning_rates_rise_then_end_near_zero(make_trainer):
 
 
 @pytest.mark.parametrize("loss", list(LOSSES))
-def test_a_step_moves_all_that_is_trained_and_nothing_else(make_trainer, loss):
+def test_a_step_moves_all_that_is_trained_and_nothing_else(make_trainer, monkeypatch, loss):
+    # As wide as the whitening's 24 features: narrower filters would start by passing only some of them on.
+    monkeypatch.setitem(recipes.BASE["folder"], "widths", (24, 24, 24))
     trainer, dataset = make_trainer(loss=loss)
     parameters = {**dict(trainer.backbone.named_parameters()), "head": trainer.head.weight}
     before = {name: p.detach().clone() for name, p in parameters.items()}
