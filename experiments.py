@@ -78,13 +78,15 @@ def run_one(run: Run, output_dir: Path, data_dir: str) -> str | None:
 
 
 def write_readme() -> None:
-    """Put the stored results' table between the README's two marks."""
+    """Put the stored results' table between the README's two marks; RunError where one is missing."""
     import plot_tables
 
     path = ROOT / "README.md"
-    before, _, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    stored = [read_json(result) for result in sorted(RESULTS.glob("*-seed*.json"))]
+    before, start, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not (start and end):
+        raise RunError(f"{path} lacks a mark: put '{MARKS[0]}' and '{MARKS[1]}' around the table")
+    stored = [plot_tables.checked(read_json(result), result) for result in sorted(RESULTS.glob("*-seed*.json"))]
     table = plot_tables.markdown(stored)
     write_whole(path, f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}".encode())
 
@@ -116,9 +118,13 @@ def main() -> int:
             failed.append(run.name())
             print(f"failed: {problem}", flush=True)
     if not flags.dry_run:
-        write_readme()
+        try:
+            write_readme()
+        except (RunError, OSError) as error:
+            failed.append("README.md")
+            print(f"failed: {error}", flush=True)
     if failed:
-        print(f"experiments.py: error: {len(failed)} runs failed: {', '.join(failed)}", file=sys.stderr)
+        print(f"experiments.py: error: {len(failed)} failed: {', '.join(failed)}", file=sys.stderr)
     return 2 if failed else 0
 
 

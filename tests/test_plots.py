@@ -33,6 +33,8 @@ def facts_of(loss="arcface", dim=2, seed=0, dataset="mnist", accuracy=0.9, **cha
         "angles": {"train": angles, "test": angles},
         "verification": {"pairs": 3160, "auc": 0.99, "eer": 0.02, "eer_threshold": 0.4,
                          "tar_at_far": {"0.01": 0.9, "0.001": 0.8, "0.0001": 0.7}},
+        "verification_10_fold": {"mean": 0.95, "std": 0.01, "pairs": 6000}, "angular_fisher_score": 0.1,
+        "confusion": [[20, 0, 0, 0], [0, 20, 0, 0], [0, 0, 20, 0], [0, 0, 0, 20]], "per_class_accuracy": [1.0] * 4,
         "retrieval": {"rank_1": 0.9, "r_precision": 0.8, "map_at_r": 0.75}, "pairs_from": "test images",
         **changes,
     }  # fmt: skip
@@ -330,20 +332,26 @@ def test_the_table_s_json_holds_the_rows(tmp_path):
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(experiments, "ROOT", tmp_path / "repository")  # whose README gets the table
+    experiments.ROOT.mkdir()
+    (experiments.ROOT / "README.md").write_text("Title\n\n{}\nold\n{}\nThe rest.\n".format(*experiments.MARKS))
     return tmp_path / "results"
 
 
-def test_the_study_has_every_loss_on_both_sets_in_2_3_and_512_dimensions():
+def test_the_study_has_every_loss_and_names_no_run_twice():
     runs = experiments.study()
     assert len({run.name() for run in runs}) == len(runs)
-    wanted = {(d, loss, dim) for d in ("mnist", "cifar10") for loss in LOSSES for dim in (2, 3, 512)}
+    wanted = {
+        (d, loss, dim) for d, dim in (("mnist", 2), ("mnist", 3), ("mnist", 512), ("cifar10", 512)) for loss in LOSSES
+    }
     assert wanted <= {(run.dataset, run.loss, run.embedding_dim) for run in runs}
 
 
 def test_a_dry_run_lists_and_trains_nothing(command, store, tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: pytest.fail("started a process"))
     done = command(experiments.main, "--dry-run", "--output-dir", tmp_path / "runs")
-    assert done.status == 0 and list(tmp_path.iterdir()) == []
+    assert done.status == 0 and not store.exists() and not (tmp_path / "runs").exists()
+    assert "old" in (experiments.ROOT / "README.md").read_text()
     assert all(run.name() in done.out for run in experiments.study())
     only = command(experiments.main, "--dry-run", "--only", "mnist-arcface-2d", "mnist-softmax-3d")
     assert [line.split()[1] for line in only.out.splitlines()] == ["mnist-arcface-2d-seed0", "mnist-softmax-3d-seed0"]
@@ -382,7 +390,7 @@ def test_stored_runs_are_skipped_and_a_failing_one_stops_no_other(command, store
             return "train.py: error: the disk is full"
         if run.loss == "cosface":
             raise RunError("its metrics.json is damaged")
-        write_json(store / f"{run.name()}.json", {})
+        write_json(store / f"{run.name()}.json", facts_of(run.loss, run.embedding_dim))
         return None
 
     store.mkdir()
@@ -390,7 +398,7 @@ def test_stored_runs_are_skipped_and_a_failing_one_stops_no_other(command, store
     names = [f"mnist-{loss}-2d-seed0" for loss in ("arcface", "softmax", "cosface", "adacos")]
     first = command(experiments.main, "--only", *names)
     assert sorted(tried) == sorted(names)
-    assert_refused(first, "2 runs failed", "mnist-softmax-2d-seed0", "mnist-cosface-2d-seed0")
+    assert_refused(first, "2 failed", "mnist-softmax-2d-seed0", "mnist-cosface-2d-seed0")
     assert "the disk is full" in first.out and "metrics.json is damaged" in first.out
     tried.clear()
     command(experiments.main, "--only", *names)
@@ -430,3 +438,41 @@ def test_what_went_wrong_in_a_run_is_passed_on(store, tmp_path, monkeypatch, std
     monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, -9, None, stderr))
     assert experiments.run_one(experiments.Run("mnist", "arcface", 2, 0), tmp_path, "data") == said
     assert not store.exists()
+
+
+def test_the_readme_gets_the_stored_table_between_its_marks_and_keeps_the_rest(store):
+    write_json(store.parent / "a.json", {})
+    store.mkdir()
+    for seed, accuracy in ((0, 0.9), (1, 0.8)):
+        write_json(store / f"mnist-arcface-2d-seed{seed}.json", facts_of(seed=seed, accuracy=accuracy))
+    write_json(store / "cifar10-softmax-512d-seed0.json", facts_of("softmax", 512, 0, "cifar10", source="JPEG copy"))
+    readme = experiments.ROOT / "README.md"
+    experiments.write_readme()
+    text = readme.read_text()
+    assert text.startswith(f"Title\n\n{experiments.MARKS[0]}\n") and "old" not in text
+    assert text.endswith(f"\n{experiments.MARKS[1]}\nThe rest.\n")
+    assert "85.00 ± 7.07" in text and "90.00" in text and "JPEG" in text and "80 test images" in text
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(tables) == 2 * 2 + 2 and len({line.count("|") for line in tables}) == 1  # two tables, a row each
+    experiments.write_readme()
+    assert readme.read_text() == text
+
+
+@pytest.mark.parametrize("text", ["No marks.\n", "{0}\nNo end.\n", "{1}\nNo start.\n", "{1}\nThe wrong way.\n{0}\n"])
+def test_a_readme_without_its_marks_is_left_alone(store, command, monkeypatch, text):
+    readme = experiments.ROOT / "README.md"
+    readme.write_text(text.format(*experiments.MARKS))
+    before = readme.read_bytes()
+    monkeypatch.setattr(experiments, "run_one", lambda *_: None)
+    done = command(experiments.main, "--only", "mnist-arcface-2d")
+    assert_refused(done, "README.md")
+    assert "mark" in done.out and readme.read_bytes() == before
+
+
+def test_a_damaged_stored_result_does_not_reach_the_readme(store, command, monkeypatch):
+    store.mkdir()
+    (store / "mnist-softmax-2d-seed0.json").write_text('{"dataset": "mnist"}')
+    monkeypatch.setattr(experiments, "run_one", lambda *_: None)
+    done = command(experiments.main, "--only", "mnist-arcface-2d")
+    assert_refused(done, "README.md")
+    assert "mnist-softmax-2d-seed0.json" in done.out and "old" in (experiments.ROOT / "README.md").read_text()
