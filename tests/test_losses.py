@@ -343,7 +343,7 @@ def test_adacos_scale_matches_numpy(spread, clipped):
         expected, median = naive_scale(*arrays, float(head.scale))
         assert (median > math.pi / 4) == clipped
         logits = head(x, labels)
-        assert float(head.scale) == pytest.approx(expected, rel=1e-5)
+        assert float(head.scale) == pytest.approx(min(expected, head.ceiling), rel=1e-5)
         cosine = F.cosine_similarity(x[:, None], head.weight[None], dim=2)
         # The new scale is used at once.
         torch.testing.assert_close(logits, head.scale * cosine, atol=1e-4, rtol=1e-5)
@@ -353,8 +353,17 @@ def test_adacos_does_not_overflow():
     head = build_head("adacos", 3, 6)
     head.weight.data = torch.ones(6, 3)
     head.scale.fill_(1000.0)
+    head.ceiling = math.inf
     assert head(torch.ones(4, 3), torch.arange(4)).isfinite().all()
     assert float(head.scale) == pytest.approx(1000 + math.log(5), rel=1e-5)
+
+
+def test_adacos_scale_does_not_run_away_where_every_sample_is_in_a_wrong_place():
+    head = build_head("adacos", 2, 10)
+    labels = torch.arange(10)
+    for _ in range(100):
+        head(head.weight[labels.roll(1)].detach(), labels)
+    assert float(head.scale) == pytest.approx(2 * math.sqrt(2) * math.log(9))
 
 
 def test_adacos_scale_is_frozen_when_predicting_and_kept_in_the_state():

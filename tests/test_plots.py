@@ -441,7 +441,6 @@ def test_what_went_wrong_in_a_run_is_passed_on(store, tmp_path, monkeypatch, std
 
 
 def test_the_readme_gets_the_stored_table_between_its_marks_and_keeps_the_rest(store):
-    write_json(store.parent / "a.json", {})
     store.mkdir()
     for seed, accuracy in ((0, 0.9), (1, 0.8)):
         write_json(store / f"mnist-arcface-2d-seed{seed}.json", facts_of(seed=seed, accuracy=accuracy))
