@@ -42,6 +42,13 @@ class Points:
 
         return f"{data_title(self.facts)}, {self.title()}"
 
+    def panel_title(self) -> str:
+        """The title over a narrow panel, on two lines: the loss and its accuracy, then its settings."""
+        from plot_style import loss_title
+
+        name, _, settings = loss_title(self.facts).partition(" (")
+        return f"{name}: {100 * self.facts['test_accuracy']:.1f} %\n{settings.rstrip(')')}"
+
     def title(self) -> str:
         """'ArcFace (s = 16, m2 = 0.3): 98.9 %'."""
         from plot_style import loss_title
@@ -100,7 +107,9 @@ def draw_sphere(axes, points: Points) -> None:
     for c, direction in enumerate(unit(points.weights)):
         axes.plot(*np.stack((np.zeros(3), 1.12 * direction)).T, color=class_colour(c), linewidth=1.1)
         style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold", "fontsize": 8}
-        axes.text(*(1.3 * direction), points.classes[c], alpha=1.0 if direction @ view > 0 else 0.5, **style)
+        frame = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
+        shade = 1.0 if direction @ view > 0 else 0.5
+        axes.text(*(1.3 * direction), points.classes[c], alpha=shade, bbox=frame, zorder=1000, **style)
     axes.set(xlim=(-0.8, 0.8), ylim=(-0.8, 0.8), zlim=(-0.8, 0.8))
     axes.set_box_aspect((1, 1, 1))
     axes.view_init(ELEVATION, AZIMUTH)
@@ -191,23 +200,24 @@ def study_grid(dataset: str, dim: int, figures: Path, kind: str) -> Path | None:
     panels = stored_points(dataset, dim)
     if not panels:
         return None
-    rows = 2 * -(-len(panels) // 4) if dim == 2 else -(-len(panels) // 4)
-    figure = plt.figure(figsize=(12, 3.15 * rows + 0.5))
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns) * (2 if dim == 2 else 1)
+    figure = plt.figure(figsize=(3 * max(columns, 2), 3 * rows + 0.6))
     count = panels[0].facts["test_images"]
     figure.suptitle(f"{data_title(panels[0].facts)}: {dim}-D test embeddings ({count:,} images) and class weights")
     for i, points in enumerate(panels):
-        row, column = divmod(i, 4)
+        row, column = divmod(i, columns)
         if dim == 3:
-            axes = figure.add_subplot(rows, 4, i + 1, projection="3d")
+            axes = figure.add_subplot(rows, columns, i + 1, projection="3d")
             draw_sphere(axes, points)
-            axes.set_title(points.title(), fontsize=9)
+            axes.set_title(points.panel_title(), fontsize=9)
             continue
         for below, draw in enumerate((draw_raw, draw_circle)):
-            axes = figure.add_subplot(rows, 4, (2 * row + below) * 4 + column + 1)
+            axes = figure.add_subplot(rows, columns, (2 * row + below) * columns + column + 1)
             draw(axes, points)
             axes.set_aspect("equal")
             axes.axis("off")
-        figure.axes[-2].set_title(points.title(), fontsize=9)
+        figure.axes[-2].set_title(points.panel_title(), fontsize=9)
     figure.tight_layout()
     return save(figure, figures, f"embeddings_{dim}d_{dataset}", kind)
 

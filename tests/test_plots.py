@@ -447,14 +447,14 @@ def test_the_readme_gets_the_stored_table_between_its_marks_and_keeps_the_rest(s
     write_json(store / "cifar10-softmax-512d-seed0.json", facts_of("softmax", 512, 0, "cifar10", source="JPEG copy"))
     readme = experiments.ROOT / "README.md"
     experiments.write_readme()
-    text = readme.read_text()
+    text = readme.read_text(encoding="utf-8")
     assert text.startswith(f"Title\n\n{experiments.MARKS[0]}\n") and "old" not in text
     assert text.endswith(f"\n{experiments.MARKS[1]}\nThe rest.\n")
     assert "85.00 ± 7.07" in text and "90.00" in text and "JPEG" in text and "80 test images" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert len(tables) == 2 * 2 + 2 and len({line.count("|") for line in tables}) == 1  # two tables, a row each
     experiments.write_readme()
-    assert readme.read_text() == text
+    assert readme.read_text(encoding="utf-8") == text
 
 
 @pytest.mark.parametrize("text", ["No marks.\n", "{0}\nNo end.\n", "{1}\nNo start.\n", "{1}\nThe wrong way.\n{0}\n"])

@@ -598,7 +598,7 @@ def bad_numbers():
             yield flag, "2.5"
 
 
-@pytest.mark.parametrize(("flag", "value"), bad_numbers())
+@pytest.mark.parametrize(("flag", "value"), list(bad_numbers()))
 def test_a_bad_number_is_named_and_nothing_written(train_tiny, tmp_path, flag, value):
     done = train_tiny(tmp_path / "runs", f"{flag}={value}")
     own = {"--margin": "m2 = " if value in ("-1", "-0.5") else "--margin"}  # numbers, but no angles
