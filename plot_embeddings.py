@@ -218,7 +218,7 @@ def study_grid(dataset: str, dim: int, figures: Path, kind: str) -> Path | None:
             axes.set_aspect("equal")
             axes.axis("off")
         figure.axes[-2].set_title(points.panel_title(), fontsize=9)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))  # the title keeps the top 0.3 inches
     return save(figure, figures, f"embeddings_{dim}d_{dataset}", kind)
 
 
