@@ -1,0 +1,251 @@
+"""Measure speed and memory, side by side with what a user would pick instead: python benchmark.py [PART ...]
+
+Every comparison alternates its sides (A B A B) in one process and gives the median of the ratios with their range,
+because a machine's speed drifts more than most differences. Parts: throughput, head, evaluation, commands. Results go
+to report/results/benchmark.json, with the machine; a part measured again replaces its old figures only.
+"""
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from options import Parser
+from runs import RunError, finished_runs, read_json, write_json
+
+ROOT = Path(__file__).resolve().parent
+STORE = ROOT / "report" / "results" / "benchmark.json"
+HEAD_CLASSES = (10, 1000, 100_000)
+
+
+def machine() -> dict:
+    """Processor, cores and versions: what a figure in seconds means nothing without."""
+    import numpy
+    import torch
+
+    return {
+        "processor": torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or "unknown",
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(), "bf16": torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__,
+    }  # fmt: skip
+
+
+def best_precision() -> str:
+    """bf16 where the hardware multiplies it faster."""
+    from options import pick_device, pick_precision
+
+    return pick_precision("auto", pick_device("auto"))
+
+
+def alternate(sides: dict[str, Callable[[], float]], rounds: int) -> dict:
+    """Run each side once a round, after one round unmeasured; each returns its own figure.
+
+    Returns, a side: the median figure, and the median and range over rounds of its ratio to the first side.
+    """
+    for side in sides.values():
+        side()
+    found = [{name: side() for name, side in sides.items()} for _ in range(rounds)]
+    first = next(iter(sides))
+    result = {}
+    for name in sides:
+        ratios = [r[name] / r[first] for r in found]
+        result[name] = {
+            "median": statistics.median(r[name] for r in found),
+            "ratio": statistics.median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios), "n": rounds,
+        }  # fmt: skip
+    return result
+
+
+def peak_memory(work: Callable[[], object]) -> float:
+    """MB of memory in use at the worst moment of `work`, above what was in use before it (Linux only; else NaN)."""
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not reset.exists():
+        return float("nan")
+
+    def read(field: str) -> float:
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(field)) / 1024
+
+    reset.write_text("5")  # the peak counts from here
+    before = read("VmRSS")
+    work()
+    return read("VmHWM") - before
+
+
+def throughput(data_dir: str, rounds: int, seconds: float) -> dict:
+    """Training images a second on both sets, beside the user's pick, and the share of the bf16 peak."""
+    import benchmark_sides as part
+
+    result = {}
+    for dataset in ("mnist", "cifar10"):
+        trainer, data = part.our_trainer(dataset, data_dir, best_precision())
+        plain, _ = part.our_trainer(dataset, data_dir, "fp32")
+        used = trainer.settings
+        runs: dict[str, tuple[Callable[[int], float], int]] = {
+            "pick": (part.users_pick(data, used.widths, used.shift, used.flip), part.PICK_BATCH),
+            "ours": (partial(part.our_steps, trainer), trainer.batch),
+            "ours, float32": (partial(part.our_steps, plain), plain.batch),
+        }
+        sides: dict[str, Callable[[], float]] = {}
+        for name, (run, batch) in runs.items():
+            run(1)
+            sides[name] = partial(run, max(2, round(seconds * run(2) / batch)))
+        found = alternate(sides, rounds)
+        flop, peak = part.training_flop(trainer), part.bf16_peak()
+        result[data.name] = {
+            "images_per_second": found, "source": data.source, "flop_per_image": flop,
+            "bf16_peak_flop_per_second": peak, "share_of_peak": found["ours"]["median"] * flop / peak,
+        }  # fmt: skip
+    return result
+
+
+def head_times(classes: int, rounds: int) -> dict:
+    """Seconds of a forward and backward pass of every head at `classes` classes."""
+    import benchmark_sides as part
+
+    calls = max(1, 20_000 // classes)
+    heads = {name: part.head_loss(name, classes, *part.head_batch(classes)) for name in part.HEADS}
+    sides: dict[str, Callable[[], float]] = {name: partial(part.timed, work, calls) for name, work in heads.items()}
+    return alternate(sides, rounds)
+
+
+def head_memory(name: str, classes: int) -> float:
+    """Peak MB of a forward and backward pass above what the weights take; for a process of its own."""
+    import benchmark_sides as part
+
+    return peak_memory(part.head_loss(name, classes, *part.head_batch(classes)))
+
+
+def head(data_dir: str, rounds: int, seconds: float) -> dict:
+    """What the heads cost: beside a linear layer, by number of classes, and as a share of a training step."""
+    import benchmark_sides as part
+
+    result: dict = {"batch": part.HEAD_BATCH, "embedding_dim": part.HEAD_DIM, "classes": {}, "share_of_step": {}}
+    for classes in HEAD_CLASSES:
+        found = in_child(head_times, classes, rounds)
+        if classes == max(HEAD_CLASSES):
+            for name, entry in found.items():
+                entry["peak_mb"] = in_child(head_memory, name, classes)
+        result["classes"][str(classes)] = found
+    for dataset in ("mnist", "cifar10"):
+        trainer, data = part.our_trainer(dataset, data_dir, best_precision())
+        part.our_steps(trainer, 2)
+        step = trainer.batch / part.our_steps(trainer, 12)
+        result["share_of_step"][data.name] = {
+            name: entry["median"] / step for name, entry in result["classes"]["10"].items()
+        }
+    return result
+
+
+def evaluate_once(folder: str, data_dir: str) -> tuple[float, float]:
+    """Seconds and peak MB of measuring a finished run anew; to be called in a process of its own."""
+    from benchmark_sides import timed
+    from evaluate import evaluate_run
+
+    spent: list[float] = []
+    memory = peak_memory(lambda: spent.append(timed(partial(evaluate_run, Path(folder), data_dir, again=True))))
+    return spent[0], memory
+
+
+def evaluation(data_dir: str, rounds: int, seconds: float) -> dict:
+    """Time and memory of evaluate.py's measurements, of the first finished run of each data set in runs/."""
+    result = {}
+    for folder in finished_runs(Path("runs")):
+        facts = read_json(folder / "metrics.json")
+        if facts["dataset"] not in result and facts["embedding_dim"] == 512:
+            took, memory = in_child(evaluate_once, str(folder), data_dir)
+            result[facts["dataset"]] = {"seconds": took, "peak_mb": memory, "test_images": facts["test_images"],
+                                        "train_images": facts["train_images"]}  # fmt: skip
+    return result
+
+
+def commands(data_dir: str, rounds: int, seconds: float) -> dict:
+    """Seconds of each script's --help, and of drawing every figure from the stored results."""
+    from benchmark_sides import timed
+
+    result = {}
+    for script in ("train.py", "evaluate.py", "plot_embeddings.py", "experiments.py"):
+        call = partial(subprocess.run, [sys.executable, str(ROOT / script), "--help"], capture_output=True, check=True)
+        call()  # warms the disk
+        result[f"{script} --help"] = statistics.median(timed(call) for _ in range(rounds))
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, str(ROOT / "plot_embeddings.py"), "--figures-dir", scratch]
+        result["plot_embeddings.py"] = timed(partial(subprocess.run, command, capture_output=True, check=True))
+    return result
+
+
+def ratio(entry: dict) -> str:
+    """'4.21 (4.10 to 4.35)': the median ratio to the first side, and its range."""
+    return f"{entry['ratio']:.2f} ({entry['ratio_low']:.2f} to {entry['ratio_high']:.2f})"
+
+
+def describe(part: str, found: dict) -> str:
+    """A part's figures as lines for the terminal."""
+    lines = []
+    if part == "throughput":
+        for name, one in ((k, v) for k, v in found.items() if k != "machine"):
+            for side, entry in one["images_per_second"].items():
+                lines.append(f"{name:8} {side:14} {entry['median']:6.0f} images/s, {ratio(entry)} times the pick")
+            lines.append(f"{name:8} {one['share_of_peak']:.0%} of the measured bf16 matrix peak")
+    elif part == "head":
+        for classes, heads in found["classes"].items():
+            for name, entry in heads.items():
+                memory = f", {entry['peak_mb']:.0f} MB" if "peak_mb" in entry else ""
+                lines.append(f"C = {classes:>6} {name:24} {entry['median'] * 1e3:9.2f} ms, {ratio(entry)}{memory}")
+        for name, heads in found["share_of_step"].items():
+            shares = ", ".join(f"{head} {share:.1%}" for head, share in heads.items())
+            lines.append(f"{name}: share of a training step: {shares}")
+    elif part == "evaluation":
+        for name, one in ((k, v) for k, v in found.items() if k != "machine"):
+            lines.append(f"{name:8} measured anew in {one['seconds']:.1f} s, {one['peak_mb']:.0f} MB")
+    else:
+        lines = [f"{name:28} {spent:6.2f} s" for name, spent in found.items() if name != "machine"]
+    return "\n".join(f"{part}: {line}" for line in lines)
+
+
+def in_child(work: Callable, *arguments):
+    """work(*arguments) in a fresh process, whose memory nothing else has touched."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+PARTS = {"throughput": throughput, "head": head, "evaluation": evaluation, "commands": commands}
+
+
+def main() -> int:
+    """The command line: returns the exit status."""
+    parser = Parser(prog="benchmark.py", description="Measure speed and memory beside what a user would pick instead.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="alternations of each comparison (default: 5)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of one throughput measurement (default: 5)")
+    parser.add_argument("--data-dir", default="data", help="where the data are (default: data)")
+    parser.add_argument("--store", default=str(STORE), help="the JSON file to update")
+    flags = parser.parse_args()
+    unknown = [part for part in flags.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"unknown part '{unknown[0]}': choose from {', '.join(PARTS)}")
+    from data import DataError
+
+    store = Path(flags.store)
+    try:
+        found = read_json(store) if store.exists() else {}
+        for part in flags.parts or PARTS:
+            found[part] = in_child(PARTS[part], flags.data_dir, flags.rounds, flags.seconds) | {"machine": machine()}
+            write_json(store, found)
+            print(describe(part, found[part]), flush=True)
+    except (DataError, RunError) as error:
+        print(f"benchmark.py: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
