@@ -9,7 +9,9 @@ import importlib.util
 import io
 import math
 import os
+import shutil
 import socket
+import tarfile
 import tempfile
 import threading
 import time
@@ -134,13 +136,30 @@ def read_embedded_digits() -> Arrays:
 def unpack_cifar(archive: Path) -> None:
     """Unpacks the original archive beside itself; DataError if its MD5 is wrong."""
     from torchvision.datasets import CIFAR10
-    from torchvision.datasets.utils import check_integrity, extract_archive
+    from torchvision.datasets.utils import check_integrity
 
     if not check_integrity(archive, CIFAR10.tgz_md5):
         raise DataError(f"'{archive}' is damaged (wrong MD5): {REFETCH}")
+    files = [file for file, _ in (*CIFAR10.train_list, *CIFAR10.test_list)] + [CIFAR10.meta["filename"]]
     with tempfile.TemporaryDirectory(prefix=".unpack-", dir=archive.parent) as folder:
-        extract_archive(archive, folder)
-        os.replace(Path(folder, CIFAR_BATCHES), archive.parent / CIFAR_BATCHES)
+        unpacked = Path(folder, CIFAR_BATCHES)
+        unpacked.mkdir()
+        try:
+            _take_out(archive, files, unpacked)
+        except (KeyError, EOFError, zlib.error, tarfile.TarError) as error:
+            raise DataError(f"'{archive}' is damaged ({error}): {REFETCH}") from None
+        os.replace(unpacked, archive.parent / CIFAR_BATCHES)
+
+
+def _take_out(archive: Path, files: Sequence[str], folder: Path) -> None:
+    """Copies these batches out of the archive into the folder: no name or link in it decides where anything goes."""
+    with tarfile.open(archive) as tar:
+        for file in files:
+            packed = tar.extractfile(f"{CIFAR_BATCHES}/{file}")
+            if packed is None:
+                raise KeyError(f"{file} is not a file")
+            with packed, open(folder / file, "wb") as out:
+                shutil.copyfileobj(packed, out)
 
 
 def read_cifar(data_dir: Path) -> Arrays:

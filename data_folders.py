@@ -7,6 +7,7 @@ applied, transparency laid on white, 16-bit greys scaled to 8 bits, short side f
 import contextlib
 import hashlib
 import os
+import stat
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+
+from errors import UserError
+from runs import check_archive
 
 # The extensions of torchvision.datasets.folder, copied: importing torchvision takes a second or two.
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -27,11 +31,8 @@ MAX_DECODED_BYTES = 8 << 30  # all images are kept in memory; beyond this, ask f
 CACHE_VERSION = 1  # raise it when decoding changes, so that old caches are rebuilt
 
 
-class DataError(Exception):
-    """A user's problem with data: str() is one line naming the bad value or file and the remedy."""
-
-    def __init__(self, message: str):
-        super().__init__(" ".join(str(message).split()))  # reasons quoted from libraries may hold line breaks
+class DataError(UserError):
+    """A user's problem with data."""
 
 
 class FolderImages(NamedTuple):
@@ -83,6 +84,8 @@ def _list_classes(root: Path, part: str) -> tuple[tuple[str, ...], list[ImageFil
     files: list[ImageFile] = []
     for label, name in enumerate(classes):
         folder = root / part / name
+        if not name.isprintable():  # it would go into tables, figures and file names
+            raise DataError(f"the class folder '{folder}' has a name of other than printable UTF-8: rename it")
         before = len(files)
         for entry in _visible(folder, root):
             if entry.name.lower().endswith(IMAGE_EXTENSIONS) and entry.is_file():
@@ -162,6 +165,8 @@ def _decode(path: str | Path, mode: str, size: int, exact: bool = False) -> tupl
     from PIL import Image, ImageOps
 
     try:
+        if stat.S_ISFIFO(Path(path).stat().st_mode):  # opening it would block for ever
+            raise ValueError("it is a pipe")
         with Image.open(path, formats=FORMATS) as image:
             found = image.format or "unknown"
             if exact and image.size != (size, size):
@@ -238,9 +243,10 @@ def _cache_key(files: list[ImageFile], size: int) -> str:
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
-def _read_cache(path: Path, key: str, count: int, size: int) -> dict[str, np.ndarray] | None:
+def _read_cache(path: Path, key: str, count: int, size: int, classes: int) -> dict[str, np.ndarray] | None:
     """The cached arrays, or None where there is no usable cache."""
     try:
+        check_archive(path)
         with np.load(path, allow_pickle=False) as file:
             if str(file["key"]) != key:
                 return None
@@ -250,6 +256,8 @@ def _read_cache(path: Path, key: str, count: int, size: int) -> dict[str, np.nda
             and cache["images"].dtype == np.uint8
             and cache["labels"].shape == (count,)
             and cache["labels"].dtype == np.int64
+            and 0 <= cache["labels"].min() <= cache["labels"].max() < classes
+            and 0 < int(cache["n"]) < count
         )
         return cache if good else None
     except Exception:  # missing or damaged in whatever way: it can be rebuilt
@@ -279,7 +287,7 @@ def load_class_folders(root: Path, cache: Path, size: int, exact: bool, log: Cal
     """
     classes, files, given = _list_files(root)
     key = _cache_key(files, size)
-    arrays = _read_cache(cache, key, len(files), size)
+    arrays = _read_cache(cache, key, len(files), size, len(classes))
     if arrays is None:
         ordered, n = (files, given) if given is not None else _split_by_content(root, classes, files, log)
         if len(files) >= SLOW_DECODE:

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 import metrics as measure
+from errors import command_line, one_line
 from options import Parser, pick_device
-from runs import RunError, finished_runs, load_checkpoint, read_arrays, read_json, write_json
+from runs import BAD_CONTENT, RunError, finished_runs, load_checkpoint, read_arrays, read_json, write_json
 
 NEIGHBOURS = 5
 WIDEST_MATRIX = 20  # classes; a wider confusion matrix does not fit a terminal
+MOST_PAIRED = 50_000  # test images whose pairs are all compared: 5 GB of scores
 
 
 def rate(correct: np.ndarray) -> dict:
@@ -49,13 +51,22 @@ def load_network(folder: Path) -> dict[str, Any]:
     try:
         settings = Settings.from_json(state["config"])
         classes = len(facts["classes"])
-        head = build_head(settings.loss, settings.embedding_dim, classes, **settings.head_options())
         channels, size = facts["image_shape"][0], facts["image_shape"][-1]
+        # What is stored bounds what is built: a forged config could ask for any amount of memory.
+        stored = [len(state["model"][f"blocks.{i}.conv2.weight"]) for i in range(3)]
+        stored += [*state["head"]["weight"].shape, state["model"]["whiten.weight"].shape[1]]
+        if stored != [*settings.widths, classes, settings.embedding_dim, channels] or channels not in (1, 3):
+            raise ValueError("other sizes")
+        head = build_head(settings.loss, settings.embedding_dim, classes, **settings.head_options())
         backbone = build_backbone(channels, settings.embedding_dim, size, widths=settings.widths)
         backbone.load_state_dict(state["model"])
         head.load_state_dict(state["head"])
         mean, std = state["mean"], state["std"]
-    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError):
+        if mean.shape != (channels,) or std.shape != (channels,) or not std.min() > 0:
+            raise ValueError("other statistics")
+        if facts["precision"] != settings.precision or not all(isinstance(name, str) for name in facts["classes"]):
+            raise ValueError("other facts")
+    except (RuntimeError, *BAD_CONTENT):
         raise RunError(f"{folder}: checkpoint.pt does not fit its metrics.json; train that run again") from None
     backbone.to(device).to(memory_format=torch.channels_last).eval()
     return {"backbone": backbone, "head": head.to(device).eval(), "mean": mean, "std": std, "facts": facts}
@@ -83,7 +94,7 @@ def train_embeddings(folder: Path, facts: dict, data_dir: str) -> tuple[np.ndarr
         dataset = hold_out_classes(dataset, facts["unseen_classes"])[0]
     if facts["validation"]:
         dataset = validation_split(dataset, facts["validation"])
-    if dataset.fingerprint != facts["fingerprint"]:
+    if dataset.fingerprint != facts["fingerprint"] or list(dataset.classes) != facts["classes"]:
         raise RunError(f"{folder} was trained on other data than {data_dir} holds now: name theirs with --data-dir")
     return embed_images(load_network(folder), dataset.train_images).numpy(), dataset.train_labels.numpy()
 
@@ -98,6 +109,8 @@ def pair_figures(x: np.ndarray, y: np.ndarray) -> dict:
     }
     for name, function in functions.items():
         try:
+            if len(x) > MOST_PAIRED:
+                raise ValueError(f"{len(x):,} images have too many pairs: need at most {MOST_PAIRED:,}")
             figures[name] = function(x, y)
         except ValueError as error:
             figures[name] = {"impossible": str(error)}
@@ -112,6 +125,7 @@ def evaluate_arrays(test: dict, train_x: np.ndarray, train_y: np.ndarray, loss: 
     confusion = measure.confusion(y, predictions, len(classes))
     present = np.unique(y)  # a user's own test folder may lack a class
     unseen = "unseen_labels" in test
+    fisher = measure.angular_fisher_score(train_x, train_y, classes)
     return {
         "accuracy": {
             "head": rate(predictions == y),
@@ -126,7 +140,7 @@ def evaluate_arrays(test: dict, train_x: np.ndarray, train_y: np.ndarray, loss: 
             "train": measure.angle_statistics(train_x, train_y, classes, weights),
             "test": measure.angle_statistics(x, y, present, weights[present]) if len(present) > 1 else None,
         },
-        "angular_fisher_score": measure.angular_fisher_score(train_x, train_y, classes),
+        "angular_fisher_score": fisher if np.isfinite(fisher) else None,  # None: all class centres coincide
         "pairs_from": "test images of the held-out classes" if unseen else "test images",
         **(pair_figures(test["unseen_embeddings"], test["unseen_labels"]) if unseen else pair_figures(x, y)),
     }
@@ -141,13 +155,16 @@ def evaluate_run(folder: Path, data_dir: str, again: bool = False) -> dict:
     if again or "verification" not in facts:
         test = read_arrays(folder / "embeddings.npz")
         try:
-            facts |= evaluate_arrays(test, *train_embeddings(folder, facts, data_dir), facts["loss"])
-        except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
+            train_x, train_y = train_embeddings(folder, facts, data_dir)
+            if test["weights"].shape != (len(facts["classes"]), train_x.shape[1]):
+                raise ValueError(f"class weights of shape {test['weights'].shape}")
+            facts |= evaluate_arrays(test, train_x, train_y, facts["loss"])
+        except BAD_CONTENT as error:
             raise RunError(f"{folder}: its files do not fit together ({error}); train that run again") from None
         write_json(folder / "metrics.json", facts)
     try:
         summary(facts)
-    except (KeyError, ValueError, TypeError, AttributeError):
+    except BAD_CONTENT:
         raise RunError(f"{folder / 'metrics.json'} is damaged: train that run again with --overwrite") from None
     return facts
 
@@ -165,9 +182,9 @@ def summary(facts: dict) -> str:
         if values:
             lines.append(f"  angles, {split:<5} W-EC {values['w_ec']:.1f}  W-Inter {values['w_inter']:.1f}  "
                          f"Intra {values['intra']:.1f}  Inter {values['inter']:.1f} degrees")  # fmt: skip
-    lines.append(
-        f"  angular Fisher score {facts['angular_fisher_score']:.4f} (train; scatter within over between classes)"
-    )
+    fisher = facts["angular_fisher_score"]
+    fisher = "infinite" if fisher is None else f"{fisher:.4f}"
+    lines.append(f"  angular Fisher score {fisher} (train; scatter within over between classes)")
     pairs, folds, found = facts["verification"], facts["verification_10_fold"], facts["retrieval"]
     if "auc" in pairs:
         tar = "  ".join(f"TAR {value:.2%} at FAR {far}" for far, value in pairs["tar_at_far"].items())
@@ -209,15 +226,18 @@ def predict_images(folder: Path, paths: list[str]) -> str:
     lines = []
     for path, vector, label in zip(paths, x, predicted, strict=True):
         angle = np.degrees(np.arccos(np.clip(vector @ weights[label], -1, 1)))
-        lines.append(f"{path}: {facts['classes'][label]}, {angle:.1f} degrees from its class weight")
-    threshold = facts.get("verification", {}).get("eer_threshold")
+        lines.append(f"{one_line(path)}: {facts['classes'][label]}, {angle:.1f} degrees from its class weight")
+    verification = facts.get("verification")
+    threshold = verification.get("eer_threshold") if isinstance(verification, dict) else None
+    threshold = threshold if isinstance(threshold, float) else None
     for i, j in combinations(range(len(paths)), 2):
         cosine = float(x[i] @ x[j])
         verdict = "" if threshold is None else f", {'same' if cosine >= threshold else 'different'} at {threshold:.4f}"
-        lines.append(f"{paths[i]} and {paths[j]}: cosine {cosine:.4f}{verdict}")
+        lines.append(f"{one_line(paths[i])} and {one_line(paths[j])}: cosine {cosine:.4f}{verdict}")
     return "\n".join(lines)
 
 
+@command_line("evaluate.py")
 def main() -> int:
     """The command line: returns the exit status."""
     parser = Parser(prog="evaluate.py", description="Measure trained runs, or apply one to your own pictures.")
@@ -228,27 +248,21 @@ def main() -> int:
     parser.add_argument("--figures-dir", default="figures", help="where the tables go (default: figures)")
     parser.add_argument("--again", action="store_true", help="measure anew what metrics.json already holds")
     flags = parser.parse_args()
-    from data import DataError
+    if flags.images:
+        if len(flags.runs) != 1:
+            raise RunError(f"{len(flags.runs)} runs named with --images: name one")
+        print(predict_images(Path(flags.runs[0]), flags.images))
+        return 0
+    import plot_tables
 
-    try:
-        if flags.images:
-            if len(flags.runs) != 1:
-                raise RunError(f"{len(flags.runs)} runs named with --images: name one")
-            print(predict_images(Path(flags.runs[0]), flags.images))
-            return 0
-        import plot_tables
-
-        folders = [Path(r) for r in flags.runs] or finished_runs(Path(flags.output_dir))
-        facts = []
-        for folder in folders:
-            measured = evaluate_run(folder, flags.data_dir, flags.again)
-            facts.append(plot_tables.checked(measured, folder / "metrics.json"))
-            print(f"{folder}\n{summary(facts[-1])}\n")
-        for path in plot_tables.accuracy_tables(facts, Path(flags.figures_dir)):
-            print(f"wrote {path}")
-    except (DataError, RunError) as error:
-        print(f"evaluate.py: error: {error}", file=sys.stderr)
-        return 2
+    folders = [Path(r) for r in flags.runs] or finished_runs(Path(flags.output_dir))
+    facts = []
+    for folder in folders:
+        measured = evaluate_run(folder, flags.data_dir, flags.again)
+        facts.append(plot_tables.checked(measured, folder / "metrics.json"))
+        print(f"{folder}\n{summary(facts[-1])}\n")
+    for path in plot_tables.accuracy_tables(facts, Path(flags.figures_dir)):
+        print(f"wrote {path}")
     return 0
 
 

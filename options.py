@@ -4,8 +4,9 @@ import argparse
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from errors import one_line
 from losses import LOSSES, PRESETS, Margins, build_head
 from recipes import BASE, Settings, recipe
 from runs import RunError
@@ -15,7 +16,7 @@ class Parser(argparse.ArgumentParser):
     """argparse whose complaint is a single line on standard error, with exit status 2."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
 
 
 def number(kind: type, low: float, high: float, *, above: bool = False) -> Callable[[str], float]:
@@ -163,3 +164,14 @@ def pick_precision(name: str, device: str) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     abilities = torch.cpu.get_capabilities() if kind == "cpu" else {}
     return "bf16" if abilities.get("amx_bf16") or abilities.get("avx512_bf16") else "fp32"
+
+
+def describe_device(device: Any) -> str:
+    """The device and its processor, for the record: 'cpu, 2 threads, AMD EPYC'. device: a torch.device."""
+    import torch
+
+    if device.type == "cuda":
+        return f"cuda, {torch.cuda.get_device_name(device)}"
+    if device.type != "cpu":
+        return str(device)
+    return f"cpu, {torch.get_num_threads()} threads, {torch.cpu.get_capabilities().get('cpu_name', 'unknown')}"

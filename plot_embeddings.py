@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from errors import command_line
 from losses import LOSSES
 from metrics import unit
 from options import Parser, choice
-from runs import RunError, read_arrays, read_json
+from runs import BAD_CONTENT, RunError, read_arrays, read_json
 
 RESULTS = Path(__file__).resolve().parent / "report" / "results"
 MAP_SAMPLES = 2000  # what t-SNE lays out in seconds
@@ -25,15 +26,20 @@ class Points:
 
     def __init__(self, facts: dict, arrays: dict):
         try:
-            self.x, self.y = arrays["embeddings"].astype(np.float32), arrays["labels"].astype(int)
+            with np.errstate(over="ignore"):
+                self.x, self.y = arrays["embeddings"].astype(np.float32), arrays["labels"].astype(int)
             self.weights, self.facts, self.classes = arrays["weights"].astype(np.float32), facts, facts["classes"]
             self.dim = self.x.shape[1]
             fits = len(self.x) == len(self.y) > 0 and self.weights.shape == (len(self.classes), self.dim)
             fits = fits and self.y.min() >= 0 and self.y.max() < len(self.classes)
+            fits = fits and self.x.ndim == 2 and self.y.shape == self.x.shape[:1]
+            fits = fits and np.issubdtype(arrays["labels"].dtype, np.integer)
+            with np.errstate(over="ignore"):  # a length, too, must be a number
+                fits = fits and all(np.isfinite(np.linalg.norm(a, axis=1)).all() for a in (self.x, self.weights))
             self.heading()
-        except (KeyError, IndexError, ValueError, AttributeError, TypeError):
+        except BAD_CONTENT:
             fits = False
-        if not fits or not np.isfinite(self.x).all() or not np.isfinite(self.weights).all():
+        if not fits:
             raise RunError("embeddings.npz and metrics.json do not fit together: train that run again")
 
     def heading(self) -> str:
@@ -233,6 +239,7 @@ def study_figures(figures: Path, kind: str) -> list[Path]:
     return [path for path in grids if path] + plot_tables.accuracy_tables(stored, figures)
 
 
+@command_line("plot_embeddings.py")
 def main() -> int:
     """The command line: returns the exit status."""
     parser = Parser(prog="plot_embeddings.py", description="Draw the study's figures, or those of runs.")
@@ -241,11 +248,7 @@ def main() -> int:
     parser.add_argument("--format", type=choice("format", ("png", "svg", "pdf")), default="png", help="png, svg or pdf")
     flags = parser.parse_args()
     figures = Path(flags.figures_dir)
-    try:
-        paths = [run_figure(Path(r), figures, flags.format) for r in flags.runs] or study_figures(figures, flags.format)
-    except RunError as error:
-        print(f"plot_embeddings.py: error: {error}", file=sys.stderr)
-        return 2
+    paths = [run_figure(Path(r), figures, flags.format) for r in flags.runs] or study_figures(figures, flags.format)
     print("\n".join(f"wrote {path}" for path in paths))
     return 0
 

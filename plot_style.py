@@ -38,6 +38,7 @@ DATA_TITLES = {
 plt.rcParams.update({
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "legend.frameon": False,
     "axes.spines.top": False, "axes.spines.right": False,
+    "text.parse_math": False,  # a class may be called $x$
     "savefig.dpi": DPI, "figure.dpi": DPI, "svg.hashsalt": "angular margins",
 })  # fmt: skip
 
@@ -49,7 +50,7 @@ def class_colour(index: int) -> str:
 
 def data_title(facts: dict) -> str:
     """The data set's name for a title, with a word when its pixels are a JPEG copy."""
-    title = DATA_TITLES.get(facts["dataset"], facts["dataset"])
+    title = DATA_TITLES[facts["dataset"]]
     return f"{title} (JPEG copy)" if "JPEG" in facts["source"] else title
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from losses import LOSSES, WITHOUT_SCALE
 from plot_style import data_title, loss_title, save
 from recipes import Settings
-from runs import RunError, write_json
+from runs import BAD_CONTENT, RunError, write_json
 
 # Figures of a row after the head's accuracy: the column's title, its name in the JSON, digits after the point.
 FIGURES = (
@@ -38,7 +38,7 @@ def checked(facts: dict, path: Path) -> dict:
     try:
         table_rows([facts])
         data_title(facts)
-    except (KeyError, ValueError, TypeError, AttributeError):
+    except BAD_CONTENT:
         raise RunError(f"{path} lacks figures or is damaged: train that run again with --overwrite") from None
     return facts
 

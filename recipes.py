@@ -112,3 +112,18 @@ def feasible_margins(loss: str, num_classes: int, embedding_dim: int) -> Margins
     if loss == "combined":
         return Margins(1.0, min(margins.m2, angle / 2), min(margins.m3, cosine / 2))
     return margins
+
+
+def likely_cause(settings: Settings, num_classes: int) -> str:
+    """Why a run of these settings most likely diverged, and what to change: the first that goes past its recipe."""
+    usual = recipe(settings.dataset, settings.loss, settings.embedding_dim, num_classes)
+    if settings.lr > 2 * usual["lr"]:
+        return f"--lr {settings.lr:g} is {settings.lr / usual['lr']:.3g} times the recipe's {usual['lr']:g}: lower it"
+    if settings.scale and usual["scale"] and settings.scale > 2 * usual["scale"]:
+        return f"--scale {settings.scale:g} against the recipe's {usual['scale']:g}: lower it"
+    for name, value in settings.margins._asdict().items():
+        if value > usual[name]:
+            return f"{name} = {value:g} against the recipe's {usual[name]:g}: lower the margin"
+    if settings.precision == "bf16":
+        return "the rounding of bfloat16: try --precision fp32"
+    return f"--lr {settings.lr:g} is too high for these images: lower it"

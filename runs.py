@@ -2,21 +2,36 @@
 
 import contextlib
 import csv
+import errno
 import io
 import json
+import math
 import os
-import pickle
+import stat
+import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from errors import UserError
+
 CHECKPOINT_FORMAT = 1
 # What a run folder holds, in the order in which starting anew deletes it; anything else in there is the user's.
-RUN_FILES = ("metrics.json", "embeddings.npz", "checkpoint.pt", "history.csv")
+RUN_FILES = ("metrics.json", "embeddings.npz", "checkpoint.pt", "history.csv", "failed.json")
+LARGEST_JSON, LARGEST_ARCHIVE = 1 << 30, 8 << 30  # bytes; nothing this program writes comes near them
+# What using the values of a damaged or forged file can raise.
+BAD_CONTENT = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
+# What each optimizer keeps of a parameter, in its checkpoint.
+OPTIMIZER_STATE = {"Muon": {"momentum_buffer"}, "Adam": {"step", "exp_avg", "exp_avg_sq"}}
 
 
-class RunError(Exception):
-    """A user's problem with a run: str() is one line that names the bad value and the remedy."""
+class RunError(UserError):
+    """A user's problem with a run."""
+
+
+class Diverged(RunError):
+    """Training came to numbers of no use: the run cannot be resumed."""
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -26,7 +41,8 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with open(partial, "wb") as file:
+        partial.unlink(missing_ok=True)  # of a killed process; were it a link, writing would follow it
+        with open(partial, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -43,9 +59,11 @@ def write_json(path: Path, values: dict) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """Read a JSON object; RunError when it is missing, damaged or something else."""
+    """Read a JSON object of finite numbers and printable text; RunError when it is missing, damaged or another."""
     try:
+        _check_file(path, LARGEST_JSON)
         values = json.loads(path.read_text(encoding="utf-8"))
+        _check_json(values)
     except FileNotFoundError:
         raise RunError(f"{path} is missing: is {path.parent} a run folder of train.py?") from None
     except (OSError, ValueError, RecursionError):
@@ -55,19 +73,84 @@ def read_json(path: Path) -> dict:
     return values
 
 
+def _check_file(path: Path, largest: int) -> None:
+    """OSError unless `path` is a plain file (reading a pipe would block for ever) of at most so many bytes."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > largest:
+        raise OSError(errno.EINVAL, "not a plain file, or too large", str(path))
+
+
+def _check_json(value: Any) -> None:
+    """ValueError for a number that is not finite or text that a terminal cannot show, anywhere in `value`."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for entry in value:
+            _check_json(entry)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no JSON number")
+    elif isinstance(value, str) and not value.isprintable():
+        raise ValueError(f"{value!r} is not printable")
+
+
+def check_archive(path: Path) -> None:
+    """Check an npz file or a checkpoint before reading it; np.savez and torch.save make zip files, uncompressed.
+
+    Raises ValueError where parts are compressed or overlap, so that a small file could take any amount of memory, and
+    where a checksum is wrong: PyTorch by itself loads flipped bits as weights. OSError and what zipfile raises besides.
+    """
+    _check_file(path, LARGEST_ARCHIVE)
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+        if not stored or sum(part.file_size for part in parts) > path.stat().st_size:
+            raise ValueError("its parts are larger than the file")
+        if archive.testzip() is not None:
+            raise ValueError("a checksum is wrong")
+
+
+@contextlib.contextmanager
+def sole_use(folder: Path) -> Iterator[None]:
+    """Make a run folder and keep other processes from training in it meanwhile.
+
+    The lock ends with the process, however that ends. RunError when another holds it or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {folder}: {error.strerror}; choose another --output-dir") from None
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such lock
+        yield
+        return
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(place)
+        raise RunError(f"another process is training in {folder}: wait for it or choose another --name") from None
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        os.close(place)
+
+
 def find_run(folder: Path, settings: dict, resume: bool, overwrite: bool) -> str:
     """What lies at `folder`: 'new' (nothing, or something to overwrite), 'unfinished' (to resume) or 'finished'.
 
-    RunError, naming the way out, for a run of other settings, an unfinished one without `resume`, a folder that is no
-    run, and for `resume` where there is no run.
+    RunError, naming the way out, for a run of other settings, a failed one, an unfinished one without `resume`, a
+    folder that is no run, and for `resume` where there is no folder (a run killed at its start leaves an empty one).
     """
     ways = "use --overwrite to start it anew or --name to keep both"
     try:
         empty = not folder.exists() or (folder.is_dir() and all(p.name.startswith(".") for p in folder.iterdir()))
     except OSError as error:
-        raise RunError(f"cannot look into {folder}: {error.strerror}; choose another --output-dir") from None
+        raise RunError(f"cannot look into {folder}: {error.strerror}; choose another --output-dir or --name") from None
     if empty:
-        if resume:
+        if resume and not folder.exists():
             raise RunError(f"no run to resume at {folder}: leave --resume out")
         return "new"
     record: dict = {}
@@ -84,6 +167,9 @@ def find_run(folder: Path, settings: dict, resume: bool, overwrite: bool) -> str
         raise RunError(f"{folder} holds a run of other settings ({'; '.join(changed)}): {ways}")
     if (folder / "metrics.json").exists():
         return "finished"
+    if (folder / "failed.json").exists():
+        reason = read_json(folder / "failed.json").get("error")
+        raise RunError(f"{folder} holds a failed run ({reason}): use --overwrite with other settings, or --name")
     if not resume:
         raise RunError(f"{folder} holds an unfinished run: use --resume to go on, --overwrite to start anew or --name")
     return "unfinished"
@@ -127,15 +213,19 @@ def write_arrays(path: Path, **arrays: Any) -> None:
 
 
 def read_arrays(path: Path) -> dict:
-    """Read an npz file of write_arrays, never unpickling; RunError when it is missing or damaged."""
+    """Read an npz file of numbers, never unpickling; RunError when it is missing, damaged or holds something else."""
     import numpy as np
 
     try:
+        check_archive(path)
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
+        if any(array.dtype.kind not in "fiu" for array in arrays.values()):
+            raise ValueError("not numbers")
+        return arrays
     except FileNotFoundError:
         raise RunError(f"{path} is missing: finish that run with train.py --resume") from None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, AttributeError, MemoryError):
+    except Exception:  # damaged files bring up nearly every exception there is
         raise RunError(f"{path} is damaged: train that run again with --overwrite") from None
 
 
@@ -151,16 +241,77 @@ def save_checkpoint(path: Path, content: dict) -> None:
 def load_checkpoint(path: Path, device: Any = "cpu") -> dict:
     """Load a checkpoint of save_checkpoint; its pickle may hold tensors and plain values only, never code.
 
-    Raises RunError when it is missing, truncated, not a checkpoint or of another format.
+    Raises RunError when it is missing, truncated, not a checkpoint, of another format, or holds weights that are no
+    numbers.
     """
     import torch
 
+    reason = ""
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        check_archive(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on what is then refused
+            content = torch.load(path, map_location=device, weights_only=True)
+        _check_tensors(content)
+        if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
+            reason = "is not a checkpoint of this program"
+        elif not all(_finite(content.get(part)) for part in ("model", "head", "mean", "std")):
+            reason = "holds weights that are NaN or infinite"
     except FileNotFoundError:
-        raise RunError(f"{path} is missing: train that run again with --overwrite") from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError, AttributeError, TypeError):
-        raise RunError(f"{path} is truncated, or not a checkpoint: train that run again with --overwrite") from None
-    if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
-        raise RunError(f"{path} is not a checkpoint of this program: train that run again with --overwrite")
+        reason = "is missing"
+    except Exception:  # damaged files bring up nearly every exception there is
+        reason = "is damaged, or not a checkpoint"
+    if reason:
+        raise RunError(f"{path} {reason}: train that run again with --overwrite")
     return content
+
+
+def _check_tensors(value: Any) -> None:
+    """ValueError for a tensor in `value` that is not stored in full: a stride of 0 makes any size out of one number."""
+    import torch
+
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for entry in value:
+            _check_tensors(entry)
+    elif isinstance(value, torch.Tensor) and value.untyped_storage().nbytes() < value.numel() * value.element_size():
+        raise ValueError(f"a tensor of shape {tuple(value.shape)} is not stored in full")
+
+
+def _finite(value: Any) -> bool:
+    """Whether all numbers in a tensor, or in a dictionary of tensors, are finite."""
+    import torch
+
+    if isinstance(value, dict):
+        return all(_finite(entry) for entry in value.values())
+    return not isinstance(value, torch.Tensor) or bool(value.isfinite().all())
+
+
+def check_state(state: dict, own: dict, epochs: int) -> None:
+    """ValueError, or another of BAD_CONTENT, unless a checkpoint's `state` can go on where a fresh run's `own` starts:
+    weights of the same shapes and types, the same optimizer settings, and a history of as many epochs as it tells."""
+    for part in ("model", "head"):
+        kinds = [{name: (t.shape, t.dtype) for name, t in s[part].items()} for s in (state, own)]
+        if kinds[0] != kinds[1]:
+            raise ValueError(f"other {part} weights")
+    for saved, fresh in zip(state["optimizer"], own["optimizer"], strict=True):
+        for theirs, ours in zip(saved["param_groups"], fresh["param_groups"], strict=True):
+            # The learning rate moves; further entries come and go with PyTorch's versions.
+            if any(theirs[name] != ours[name] for name in theirs.keys() & ours.keys() - {"lr"}):
+                raise ValueError("other optimizer settings")
+    epoch, seconds, history = state["epoch"], state["seconds"], state["history"]
+    if type(epoch) is not int or not 0 <= epoch <= epochs or not 0 <= float(seconds) < math.inf:
+        raise ValueError(f"epoch {epoch} of {epochs}")
+    columns = list(history[0]) if history else []
+    if [row["epoch"] for row in history] != list(range(1, epoch + 1)) or any(list(row) != columns for row in history):
+        raise ValueError("a history of other epochs")
+    _check_json(history)
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """ValueError, or another of BAD_CONTENT, unless what an optimizer loaded fits its parameters."""
+    for parameter, kept in optimizer.state.items():
+        wrong = [name for name, value in kept.items() if value.shape not in (parameter.shape, ())]
+        if wrong or kept.keys() != OPTIMIZER_STATE[type(optimizer).__name__]:
+            raise ValueError(f"optimizer state {sorted(kept)}")

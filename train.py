@@ -28,15 +28,21 @@ from data import (
     to_input,
     validation_split,
 )
+from errors import command_line
 from losses import build_head
 from models import Backbone, build_backbone
-from recipes import Settings, is_crowded
+from recipes import Settings, is_crowded, likely_cause
 from runs import (
+    BAD_CONTENT,
+    Diverged,
     RunError,
+    check_optimizer,
+    check_state,
     find_run,
     load_checkpoint,
     read_json,
     save_checkpoint,
+    sole_use,
     start_folder,
     write_arrays,
     write_history,
@@ -50,6 +56,7 @@ BIAS_LR = 0.2  # the same for biases, whose scale is that of normalised activati
 WHITEN_IMAGES = 5000  # enough for the covariance of 2x2 patches
 EVAL_BATCH = 1000
 REPORT_EVERY = 20  # steps between looks at the loss: a look waits for the device
+EXPLODED = 100  # times ln C + s: margins alone bring a bounded head's loss to about a tenth of this
 
 
 class Trainer:
@@ -144,10 +151,14 @@ class Trainer:
                 total += loss
                 correct += right
                 if (i + 1) % REPORT_EVERY == 0 or i + 1 == self.steps_per_epoch:
-                    self.check_finite(total, self.epoch * self.steps_per_epoch + i + 1)
+                    limit = EXPLODED * (math.log(self.head.weight.shape[0]) + float(self.head.scale))
+                    self.check(total / (i + 1), self.epoch * self.steps_per_epoch + i + 1, limit)
                     seen = (i + 1) * self.batch
                     bar.set_postfix(loss=f"{total.item() / (i + 1):.3f}", acc=f"{correct.item() / seen:.2%}")
                     bar.update(seen - bar.n)
+        # The last step's loss is that of the weights before it: what it made of them must not reach a checkpoint.
+        weights = sum(p.detach().sum() for p in (*self.backbone.parameters(), self.head.weight))
+        self.check(torch.as_tensor(weights), (self.epoch + 1) * self.steps_per_epoch)
         elapsed = time.perf_counter() - started
         self.seconds += elapsed
         self.epoch += 1
@@ -163,12 +174,13 @@ class Trainer:
         self.history.append(row)
         return row
 
-    def check_finite(self, total: Tensor, step: int) -> None:
-        """RunError, naming the step and what to change, when a sum of what training yields is no finite number."""
-        if not math.isfinite(total.item()):
-            raise RunError(
-                f"the loss became {total.item()} by step {step}: training has diverged; lower --lr (now "
-                f"{self.settings.lr:g}), --scale or the margin, or try --precision fp32"
+    def check(self, value: Tensor, step: int, limit: float = math.inf) -> None:
+        """Diverged, naming step, cause and remedy, when what training yields is no number or a loss over `limit`."""
+        if not value.item() < limit or not math.isfinite(value.item()):
+            raise Diverged(
+                f"the loss became {value.item():.4g} by step {step}: training has diverged; likely cause: "
+                f"{likely_cause(self.settings, len(self.head.weight))}; else lower --lr (now {self.settings.lr:g}), "
+                f"--scale or the margin, or try --precision fp32"
             )
 
     @torch.no_grad()
@@ -187,18 +199,20 @@ class Trainer:
 
     def load_state(self, state: dict, fingerprint: str) -> None:
         """Take up a state of `state()`; RunError when it belongs to other settings or other data."""
-        if state.get("config") != self.settings.to_json():
+        if repr(state.get("config")) != repr(self.settings.to_json()):
             raise RunError("checkpoint.pt is from a run of other settings: use --overwrite or --name")
-        if state.get("fingerprint") != fingerprint:
+        if str(state.get("fingerprint")) != fingerprint:
             raise RunError("the data have changed since this run began: put them back, or use --overwrite or --name")
         try:
+            check_state(state, self.state(fingerprint), self.settings.epochs)
             self.backbone.load_state_dict(state["model"])
             self.head.load_state_dict(state["head"])
             for optimizer, saved in zip(self.optimizers, state["optimizer"], strict=True):
                 optimizer.load_state_dict(saved)
+                check_optimizer(optimizer)
             torch.set_rng_state(state["random"].cpu())
-            self.epoch, self.seconds, self.history = state["epoch"], state["seconds"], state["history"]
-        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError):
+            self.epoch, self.seconds, self.history = state["epoch"], float(state["seconds"]), state["history"]
+        except (RuntimeError, *BAD_CONTENT):
             raise RunError("checkpoint.pt is from another network or incomplete: use --overwrite or --name") from None
 
 
@@ -213,19 +227,10 @@ def embed(backbone: Backbone, images: Tensor, mean: Tensor, std: Tensor, autocas
     return torch.cat(parts)
 
 
-def describe_device(device: torch.device) -> str:
-    """The device and its processor, for the record: 'cpu, 2 threads, AMD EPYC'."""
-    if device.type == "cuda":
-        return f"cuda, {torch.cuda.get_device_name(device)}"
-    if device.type != "cpu":
-        return str(device)
-    return f"cpu, {torch.get_num_threads()} threads, {torch.cpu.get_capabilities().get('cpu_name', 'unknown')}"
-
-
 def finish(trainer: Trainer, dataset: Dataset, unseen: dict[str, Tensor], folder: Path, record: dict) -> None:
     """Embed the test set; write embeddings.npz, then metrics.json, which marks the run as finished."""
     embeddings = trainer.embed(dataset.test_images)
-    trainer.check_finite(embeddings.sum(), trainer.epoch * trainer.steps_per_epoch)
+    trainer.check(embeddings.sum(), trainer.epoch * trainer.steps_per_epoch)
     with torch.no_grad():
         predictions = trainer.head.eval().forward(embeddings.to(trainer.device)).argmax(1).cpu()
     correct, count = int((predictions == dataset.test_labels).sum()), len(dataset.test_labels)
@@ -242,7 +247,8 @@ def finish(trainer: Trainer, dataset: Dataset, unseen: dict[str, Tensor], folder
         "test_accuracy": correct / count,
     }  # fmt: skip
     write_json(folder / "metrics.json", metrics)
-    if correct / count < 2 / len(dataset.classes):
+    chance = dataset.test_labels.bincount().max().item() / count  # what naming the commonest class gets
+    if correct / count <= min(2 * chance, chance + 0.1 * (1 - chance)):
         print("warning: the run ended near chance; lower --scale, --lr or the margin, or train for more epochs")
 
 
@@ -283,33 +289,44 @@ def train(flags: argparse.Namespace) -> Path:
         print(f"{folder} is finished already; its stored result:")
         return folder
     sizes = f"{len(dataset.train_images):,} images to train on, {len(dataset.test_images):,} to test on"
-    print(f"data: {dataset.source}\n      {sizes}; {describe_device(device)}, {settings.precision}")
+    print(f"data: {dataset.source}\n      {sizes}; {options.describe_device(device)}, {settings.precision}")
     for line in feasibility_warnings(
         settings.loss, settings.margins, settings.scale, len(dataset.classes), settings.embedding_dim
     ):
         print(f"warning: {settings.loss}: {line}")
     trainer = Trainer(settings, dataset, device)
-    checkpoint = folder / "checkpoint.pt"
-    if state == "unfinished" and checkpoint.exists():
-        trainer.load_state(load_checkpoint(checkpoint, device), dataset.fingerprint)
-        print(f"going on after epoch {trainer.epoch} of {settings.epochs}")
-    else:
-        start_folder(folder, record)
-        save_checkpoint(checkpoint, trainer.state(dataset.fingerprint))
+    with sole_use(folder):
+        try:
+            if state == "unfinished" and (folder / "checkpoint.pt").exists():
+                trainer.load_state(load_checkpoint(folder / "checkpoint.pt", device), dataset.fingerprint)
+                print(f"going on after epoch {trainer.epoch} of {settings.epochs}")
+            else:
+                start_folder(folder, record)
+                save_checkpoint(folder / "checkpoint.pt", trainer.state(dataset.fingerprint))
+            train_epochs(trainer, dataset.fingerprint, folder, not flags.no_progress and sys.stderr.isatty())
+            finish(trainer, dataset, unseen, folder, record | {"device": options.describe_device(device)})
+        except Diverged as error:
+            write_json(folder / "failed.json", {"error": str(error), "epoch": trainer.epoch})
+            raise
+    return folder
+
+
+def train_epochs(trainer: Trainer, fingerprint: str, folder: Path, progress_bar: bool) -> None:
+    """Train to the end, with history and checkpoint written and a line printed after every epoch."""
+    settings = trainer.settings
     while trainer.epoch < settings.epochs:
-        row = trainer.train_epoch(progress_bar=not flags.no_progress and sys.stderr.isatty())
+        row = trainer.train_epoch(progress_bar)
         write_history(folder / "history.csv", trainer.history)  # first: a run resumed at its end writes none
-        save_checkpoint(checkpoint, trainer.state(dataset.fingerprint))
+        save_checkpoint(folder / "checkpoint.pt", trainer.state(fingerprint))
         print(
             f"epoch {row['epoch']:>2}/{settings.epochs}  loss {row['loss']:.4f}  train accuracy "
             f"{row['train_accuracy']:.2%}  {row['images_per_second']:,} images/s",
             flush=True,  # a long run's log is worth following
         )
     trainer.schedule(settings.epochs * trainer.steps_per_epoch)  # the end: full margin and scale
-    finish(trainer, dataset, unseen, folder, record | {"device": describe_device(device)})
-    return folder
 
 
+@command_line("train.py")
 def main() -> int:
     """The command line: returns the exit status."""
     flags = options.parse_flags()
@@ -321,9 +338,6 @@ def main() -> int:
             print(evaluate.summary(evaluate.evaluate_run(folder, flags.data_dir)))
         else:
             print(f"validation accuracy {read_json(folder / 'metrics.json')['test_accuracy']:.2%}")
-    except (DataError, RunError) as error:
-        print(f"train.py: error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("\ntrain.py: stopped; finished epochs are kept: repeat it with --resume to go on", file=sys.stderr)
         return 130

@@ -1,0 +1,66 @@
+"""What a user sees when something goes wrong: one line on standard error and an exit status, never a traceback."""
+
+import contextlib
+import functools
+import io
+import os
+import re
+import sys
+from collections.abc import Callable
+
+
+def one_line(text: str) -> str:
+    """`text` on one line; what a terminal cannot show or would obey is escaped, for a file's name may hold anything."""
+    flat = re.sub(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*", " ", text).strip()
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in flat)
+
+
+class UserError(Exception):
+    """What a user can mend: str() is one line that names the bad value or file and the remedy."""
+
+    def __init__(self, message: str):
+        super().__init__(one_line(str(message)))
+
+
+def command_line(name: str) -> Callable[[Callable[[], int]], Callable[[], int]]:
+    """Decorator of script `name`'s main(), which returns its exit status.
+
+    A UserError, and a system call that fails where nobody expected it (a full disk under the log), end it with one line
+    and status 2; Ctrl-C with 130.
+    """
+
+    def decorate(main: Callable[[], int]) -> Callable[[], int]:
+        @functools.wraps(main)
+        def run() -> int:
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, io.TextIOWrapper):  # a name that is no UTF-8 is no reason to stop
+                    stream.reconfigure(errors="backslashreplace")
+            try:
+                status = main()
+                sys.stdout.flush()
+                return status
+            except UserError as error:
+                problem = str(error)
+            except OSError as error:
+                problem = one_line(f"{error.filename or 'the output'}: {error.strerror or error}")
+                _drop_output()
+            except MemoryError as error:
+                problem = one_line(f"out of memory: {error}")
+            except KeyboardInterrupt:
+                print(f"\n{name}: stopped", file=sys.stderr)
+                return 130
+            print(f"{name}: error: {problem}", file=sys.stderr)
+            return 2
+
+        return run
+
+    return decorate
+
+
+def _drop_output() -> None:
+    """Send what standard output still holds nowhere if it cannot be written: Python would complain again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
