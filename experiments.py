@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from errors import command_line
 from losses import LOSSES
 from options import Parser
-from runs import RunError, read_arrays, read_json, write_arrays, write_json, write_whole
+from runs import BAD_CONTENT, RunError, read_arrays, read_json, write_arrays, write_json, write_whole
 
 MARKS = ("<!-- results: written by experiments.py -->", "<!-- end of results -->")
 ROOT = Path(__file__).resolve().parent
@@ -51,16 +52,32 @@ def study() -> list[Run]:
 
 
 def collect(folder: Path) -> None:
-    """Store a finished run's numbers in report/results/."""
+    """Store a finished run's numbers in report/results/; the JSON, last, marks it as stored. RunError if damaged."""
     facts = read_json(folder / "metrics.json")
-    with open(folder / "history.csv", newline="", encoding="utf-8") as file:
-        facts["history"] = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    if facts["embedding_dim"] <= 3:
-        arrays = read_arrays(folder / "embeddings.npz")
-        write_arrays(RESULTS / f"{folder.name}.npz", embeddings=arrays["embeddings"].astype(np.float16),
-                     labels=arrays["labels"].astype(np.uint8), weights=arrays["weights"])  # fmt: skip
-    write_json(RESULTS / f"{folder.name}.json", facts)
+    try:
+        with open(folder / "history.csv", newline="", encoding="utf-8") as file:
+            facts["history"] = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        if facts["embedding_dim"] <= 3:
+            arrays = read_arrays(folder / "embeddings.npz")
+            write_arrays(RESULTS / f"{folder.name}.npz", embeddings=arrays["embeddings"].astype(np.float16),
+                         labels=arrays["labels"].astype(np.uint8), weights=arrays["weights"])  # fmt: skip
+        write_json(RESULTS / f"{folder.name}.json", facts)
+    except BAD_CONTENT as error:
+        raise RunError(f"{folder} is damaged ({error}): train that run again with --overwrite") from None
+    note_failure(folder)
+
+
+def note_failure(folder: Path) -> None:
+    """Keep report/results/failed.json, {run: reason}, as run folder `folder` has it: a diverged run is a result too."""
+    store, failed = RESULTS / "failed.json", folder / "failed.json"
+    before = read_json(store) if store.exists() else {}
+    after = {name: reason for name, reason in before.items() if name != folder.name}
+    if failed.exists():
+        after[folder.name] = read_json(failed).get("error")
+    if after != before:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        write_json(store, after)
 
 
 def run_one(run: Run, output_dir: Path, data_dir: str) -> str | None:
@@ -72,6 +89,7 @@ def run_one(run: Run, output_dir: Path, data_dir: str) -> str | None:
         command.append("--resume")
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     if done.returncode:
+        note_failure(folder)
         return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     collect(folder)
     return None
@@ -91,6 +109,7 @@ def write_readme() -> None:
     write_whole(path, f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}".encode())
 
 
+@command_line("experiments.py")
 def main() -> int:
     """The command line: returns the exit status."""
     parser = Parser(prog="experiments.py", description="Run the study and collect report/results/.")
