@@ -12,7 +12,7 @@ from typing import Any
 
 CHECKPOINT_FORMAT = 1
 # What a run folder holds, in the order in which starting anew deletes it; anything else in there is the user's.
-RUN_FILES = ("metrics.json", "embeddings.npz", "checkpoint.pt", "history.csv")
+RUN_FILES = ("metrics.json", "curves.json", "embeddings.npz", "checkpoint.pt", "history.csv")
 
 
 class RunError(Exception):

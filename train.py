@@ -42,6 +42,7 @@ from runs import (
     write_history,
     write_json,
 )
+from snapshots import Recorder
 
 LR_WARMUP = 0.1  # part of training over which the learning rates rise to their peak, before they fall to 0
 MOMENTUM = 0.9
@@ -289,16 +290,19 @@ def train(flags: argparse.Namespace) -> Path:
     ):
         print(f"warning: {settings.loss}: {line}")
     trainer = Trainer(settings, dataset, device)
-    checkpoint = folder / "checkpoint.pt"
+    checkpoint, snapshots = folder / "checkpoint.pt", Recorder(folder, flags.snapshots, dataset)
     if state == "unfinished" and checkpoint.exists():
         trainer.load_state(load_checkpoint(checkpoint, device), dataset.fingerprint)
         print(f"going on after epoch {trainer.epoch} of {settings.epochs}")
     else:
         start_folder(folder, record)
+        snapshots.start()
+        snapshots.record(trainer)
         save_checkpoint(checkpoint, trainer.state(dataset.fingerprint))
     while trainer.epoch < settings.epochs:
         row = trainer.train_epoch(progress_bar=not flags.no_progress and sys.stderr.isatty())
         write_history(folder / "history.csv", trainer.history)  # first: a run resumed at its end writes none
+        snapshots.record(trainer)
         save_checkpoint(checkpoint, trainer.state(dataset.fingerprint))
         print(
             f"epoch {row['epoch']:>2}/{settings.epochs}  loss {row['loss']:.4f}  train accuracy "
