@@ -1,11 +1,12 @@
 """Measure trained runs: python evaluate.py [RUN ...]   or, on one's own pictures, evaluate.py RUN --images A.png B.png
 
-Accuracy three ways, angles, verification over all pairs of test images and retrieval go into each run's metrics.json;
-the accuracy tables go to the terminal and, as PNG and JSON, into figures/. Nothing here trains.
+Accuracy three ways, angles, verification over all pairs of test images and retrieval go into each run's metrics.json,
+ROC points and pair-angle counts into its curves.json; the accuracy tables go to the terminal and, as PNG and JSON, into
+figures/. Nothing here trains.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ from runs import BAD_CONTENT, RunError, finished_runs, load_checkpoint, read_arr
 NEIGHBOURS = 5
 WIDEST_MATRIX = 20  # classes; a wider confusion matrix does not fit a terminal
 MOST_PAIRED = 50_000  # test images whose pairs are all compared: 5 GB of scores
+PAIR_FIGURES: dict[str, Callable] = {
+    "verification": measure.verification,
+    "verification_10_fold": measure.verification_accuracy,
+    "retrieval": measure.retrieval,
+}
 
 
 def rate(correct: np.ndarray) -> dict:
@@ -99,19 +105,14 @@ def train_embeddings(folder: Path, facts: dict, data_dir: str) -> tuple[np.ndarr
     return embed_images(load_network(folder), dataset.train_images).numpy(), dataset.train_labels.numpy()
 
 
-def pair_figures(x: np.ndarray, y: np.ndarray) -> dict:
+def pair_figures(x: np.ndarray, y: np.ndarray, names: Iterable[str] = tuple(PAIR_FIGURES)) -> dict:
     """Verification over all pairs and retrieval; where the samples do not allow one, its place says why."""
     figures: dict[str, Any] = {}
-    functions: dict[str, Callable] = {
-        "verification": measure.verification,
-        "verification_10_fold": measure.verification_accuracy,
-        "retrieval": measure.retrieval,
-    }
-    for name, function in functions.items():
+    for name in names:
         try:
             if len(x) > MOST_PAIRED:
                 raise ValueError(f"{len(x):,} images have too many pairs: need at most {MOST_PAIRED:,}")
-            figures[name] = function(x, y)
+            figures[name] = PAIR_FIGURES[name](x, y)
         except ValueError as error:
             figures[name] = {"impossible": str(error)}
     return figures
@@ -143,6 +144,21 @@ def evaluate_arrays(test: dict, train_x: np.ndarray, train_y: np.ndarray, loss: 
         "angular_fisher_score": fisher if np.isfinite(fisher) else None,  # None: all class centres coincide
         "pairs_from": "test images of the held-out classes" if unseen else "test images",
         **(pair_figures(test["unseen_embeddings"], test["unseen_labels"]) if unseen else pair_figures(x, y)),
+        **({"verification_trained_classes": pair_figures(x, y, ("verification",))["verification"]} if unseen else {}),
+    }
+
+
+def take_curves(facts: dict) -> dict:
+    """Move ROC points and pair-angle counts out of figures of evaluate_arrays, to keep metrics.json short.
+
+    Returns, for `test` (classes trained on) and, where there are any, `unseen` (held-out classes): `far`, `tar`,
+    `genuine` and `impostor` as metrics.verification gives them.
+    """
+    parts = {"unseen": "verification", "test": "verification_trained_classes"}
+    if "verification_trained_classes" not in facts:
+        parts = {"test": "verification"}
+    return {
+        part: facts[name].pop("roc") | facts[name].pop("angles") for part, name in parts.items() if "roc" in facts[name]
     }
 
 
@@ -161,6 +177,7 @@ def evaluate_run(folder: Path, data_dir: str, again: bool = False) -> dict:
             facts |= evaluate_arrays(test, train_x, train_y, facts["loss"])
         except BAD_CONTENT as error:
             raise RunError(f"{folder}: its files do not fit together ({error}); train that run again") from None
+        write_json(folder / "curves.json", take_curves(facts))
         write_json(folder / "metrics.json", facts)
     try:
         summary(facts)

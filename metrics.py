@@ -80,13 +80,12 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 
 def confusion(labels: Ints, predictions: Ints, num_classes: int) -> Ints:
     """Counts [C, C], row = true class, column = predicted. ValueError for a class outside 0 to C - 1."""
-    true = _ids(labels, "labels")
-    predicted = _ids(predictions, "predictions", len(true))
+    predicted = _ids(predictions, "predictions", len(true := _ids(labels, "labels")))
     low, high = min(true.min(), predicted.min()), max(true.max(), predicted.max())
     if low < 0 or high >= num_classes:
         raise ValueError(f"classes from {low} to {high}: need 0 to {num_classes - 1}, or another num_classes")
-    cells = true.astype(np.int64) * num_classes + predicted
-    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+    counts = np.bincount(true.astype(np.int64) * num_classes + predicted, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
 
 
 def per_class_accuracy(confusion: Ints) -> Array:
@@ -148,8 +147,7 @@ def _angle(a: Array, b: Array) -> Array:
 
 def _mean_nearest(directions: Array) -> float:
     """Mean over the rows [C, d] of the smallest angle to another row, in degrees."""
-    nearest = [_angle(row, np.delete(directions, i, axis=0)).min() for i, row in enumerate(directions)]
-    return math.degrees(np.mean(nearest))
+    return math.degrees(np.mean([_angle(w, np.delete(directions, i, 0)).min() for i, w in enumerate(directions)]))
 
 
 def _centred(embeddings: Array, labels: Ints, classes: Ints) -> tuple[Array, Array, Ints]:
@@ -191,8 +189,8 @@ def angular_fisher_score(embeddings: Array, labels: Ints, classes: Ints) -> floa
     x, centres, own = _centred(embeddings, labels, classes)
     # 1 - cos t = 2 sin^2(t / 2) keeps the digits that the subtraction loses in tight classes; the 2 cancels.
     within = np.sum(np.sin(_angle(x, centres[own]) / 2) ** 2)
-    to_mean = _angle(centres, unit(x.mean(axis=0, keepdims=True)))
-    between = np.sum(np.sin(to_mean[own] / 2) ** 2)  # [own]: each class n_i times
+    to_mean = _angle(centres, unit(x.mean(axis=0, keepdims=True)))[own]  # [own]: each class n_i times
+    between = np.sum(np.sin(to_mean / 2) ** 2)
     # Centres that coincide still differ by rounding: about 1e-16 rad, 1e-33 here a sample.
     return float(within / between) if between > 1e-30 * len(x) else math.inf
 
@@ -250,6 +248,12 @@ def _equal_error(genuine: Array, impostor: Array) -> tuple[float, float]:
     return float(np.interp(0, excess, frr)), float(genuine[last])
 
 
+def _angle_counts(scores: Array) -> list[int]:
+    """How many sorted cosines lie in each whole degree from 0 to 180; one on an edge belongs to the larger angles."""
+    edges = np.cos(np.radians(np.arange(179, 0, -1))).astype(np.float32)
+    return np.diff([0, *np.searchsorted(scores, edges, side="right"), len(scores)])[::-1].tolist()
+
+
 def verification(embeddings: Array, labels: Ints, chunk: int = 2000) -> dict:
     """Telling same-class pairs from others by their cosine alone, over all N(N-1)/2 pairs, none left out.
 
@@ -257,9 +261,9 @@ def verification(embeddings: Array, labels: Ints, chunk: int = 2000) -> dict:
     a genuine score equal to an impostor's counting half; `eer`, where FAR meets FRR = 1 - TAR on the ROC, straight
     between thresholds, and `eer_threshold`, the largest genuine score with FAR >= FRR; `tar_at_far` {"0.01": ...}, the
     largest TAR of a threshold with at most that FAR, impostors tied at the limit all out; `roc`, that TAR as `tar` for
-    193 log-spaced `far` from 1e-6 to 1. Scores are float32; `chunk`, the rows of cosines held at a time, changes no bit
-    (see `_grid_unit`). Memory in bytes: 2 N^2 for the scores, 8 N chunk, and 8 a genuine pair for the AUC. ValueError
-    without a pair of each kind.
+    193 log-spaced `far` from 1e-6 to 1; `angles`, how many `genuine` and `impostor` pairs lie in each whole degree from
+    0 to 180. Scores are float32; `chunk`, the rows of cosines held at a time, changes no bit (see `_grid_unit`). Memory
+    in bytes: 2 N^2 for the scores, 8 N chunk, and 8 a genuine pair for the AUC. ValueError without a pair of each kind.
     """
     x = _matrix(embeddings, "embeddings")
     order, own, others = _by_class(_ids(labels, "labels", len(x)))
@@ -268,14 +272,12 @@ def verification(embeddings: Array, labels: Ints, chunk: int = 2000) -> dict:
     below, not_above = (int(np.searchsorted(impostor, genuine, side).sum()) for side in ("left", "right"))
     eer, threshold = _equal_error(genuine, impostor)
     return {
-        "pairs": len(genuine) + len(impostor),
-        "genuine_pairs": len(genuine),
+        "pairs": len(genuine) + len(impostor), "genuine_pairs": len(genuine), "eer": eer, "eer_threshold": threshold,
         "auc": (below + not_above) / (2 * len(genuine) * len(impostor)),
-        "eer": eer,
-        "eer_threshold": threshold,
         "tar_at_far": {far: float(_tar_at(genuine, impostor, float(far))) for far in FAR_TARGETS},
         "roc": {"far": ROC_FAR.tolist(), "tar": _tar_at(genuine, impostor, ROC_FAR).tolist()},
-    }
+        "angles": {"genuine": _angle_counts(genuine), "impostor": _angle_counts(impostor)},
+    }  # fmt: skip
 
 
 def _best_threshold(scores: Array, same: NDArray[np.bool_]) -> float:
@@ -296,8 +298,7 @@ def verification_accuracy(embeddings: Array, labels: Ints, pairs: int = 6000, fo
     x = _matrix(embeddings, "embeddings")
     order, own, others = _by_class(_ids(labels, "labels", len(x)))
     half = min(pairs // 2, int(own.sum()), int(others.sum()))
-    folds = min(folds, half)
-    if folds < 2:
+    if (folds := min(folds, half)) < 2:
         raise ValueError(f"{folds} folds for {half} pairs of each kind: need at least two of both")
     rng = np.random.default_rng(seed)
 
@@ -324,8 +325,7 @@ def retrieval(embeddings: Array, labels: Ints, chunk: int = 500) -> dict:
     R: how many other samples the query's class has. `rank_1`: share of queries whose nearest is of their class;
     `r_precision`: mean share of the class among the R nearest; `map_at_r`: mean of 1/R times the sum over i <= R of
     precision at i where the i-th nearest is of the class. Queries with R = 0 are left out, `queries` counts the rest.
-    Cosines equal on a grid of 2^-30 rank by sample index. Memory: about 50 N chunk bytes. ValueError if no class has
-    two samples.
+    Cosines equal on a grid of 2^-30 rank by index. Memory: about 50 N chunk bytes. ValueError without any R > 0.
     """
     x = _matrix(embeddings, "embeddings")
     _, codes, counts = np.unique(_ids(labels, "labels", len(x)), return_inverse=True, return_counts=True)

@@ -88,6 +88,7 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--name", type=run_name, help="run folder's name (default: DATASET-LOSS-DIMd-seedN)")
     add("--resume", action="store_true", help="go on with the unfinished run of that name")
     add("--overwrite", action="store_true", help="start the run of that name anew")
+    add("--snapshots", action="store_true", help="keep what 2,000 test images look like after each epoch, for figures")
     add("--no-progress", action="store_true", help="no progress bars, one plain line an epoch")
     flags = parser.parse_args(arguments)
     if flags.resume and flags.overwrite:

@@ -18,7 +18,7 @@ from errors import UserError
 
 CHECKPOINT_FORMAT = 1
 # What a run folder holds, in the order in which starting anew deletes it; anything else in there is the user's.
-RUN_FILES = ("metrics.json", "embeddings.npz", "checkpoint.pt", "history.csv", "failed.json")
+RUN_FILES = ("metrics.json", "curves.json", "embeddings.npz", "checkpoint.pt", "history.csv", "failed.json")
 LARGEST_JSON, LARGEST_ARCHIVE = 1 << 30, 8 << 30  # bytes; nothing this program writes comes near them
 # What using the values of a damaged or forged file can raise.
 BAD_CONTENT = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)

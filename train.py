@@ -48,6 +48,7 @@ from runs import (
     write_history,
     write_json,
 )
+from snapshots import Recorder
 
 LR_WARMUP = 0.1  # part of training over which the learning rates rise to their peak, before they fall to 0
 MOMENTUM = 0.9
@@ -295,6 +296,7 @@ def train(flags: argparse.Namespace) -> Path:
     ):
         print(f"warning: {settings.loss}: {line}")
     trainer = Trainer(settings, dataset, device)
+    snapshots = Recorder(folder, flags.snapshots, dataset)
     with sole_use(folder):
         try:
             if state == "unfinished" and (folder / "checkpoint.pt").exists():
@@ -302,8 +304,10 @@ def train(flags: argparse.Namespace) -> Path:
                 print(f"going on after epoch {trainer.epoch} of {settings.epochs}")
             else:
                 start_folder(folder, record)
+                snapshots.start()
+                snapshots.record(trainer)
                 save_checkpoint(folder / "checkpoint.pt", trainer.state(dataset.fingerprint))
-            train_epochs(trainer, dataset.fingerprint, folder, not flags.no_progress and sys.stderr.isatty())
+            train_epochs(trainer, dataset.fingerprint, snapshots, folder, not flags.no_progress and sys.stderr.isatty())
             finish(trainer, dataset, unseen, folder, record | {"device": options.describe_device(device)})
         except Diverged as error:
             write_json(folder / "failed.json", {"error": str(error), "epoch": trainer.epoch})
@@ -311,12 +315,13 @@ def train(flags: argparse.Namespace) -> Path:
     return folder
 
 
-def train_epochs(trainer: Trainer, fingerprint: str, folder: Path, progress_bar: bool) -> None:
+def train_epochs(trainer: Trainer, fingerprint: str, snapshots: Recorder, folder: Path, progress_bar: bool) -> None:
     """Train to the end, with history and checkpoint written and a line printed after every epoch."""
     settings = trainer.settings
     while trainer.epoch < settings.epochs:
         row = trainer.train_epoch(progress_bar)
         write_history(folder / "history.csv", trainer.history)  # first: a run resumed at its end writes none
+        snapshots.record(trainer)
         save_checkpoint(folder / "checkpoint.pt", trainer.state(fingerprint))
         print(
             f"epoch {row['epoch']:>2}/{settings.epochs}  loss {row['loss']:.4f}  train accuracy "

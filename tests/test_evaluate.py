@@ -96,7 +96,9 @@ def test_the_figures_agree_with_the_metrics_called_on_the_stored_arrays(finished
     assert facts["angles"]["train"] == pytest.approx(metrics.angle_statistics(train_x, train_y, four, weights))
     assert facts["angles"]["test"] == pytest.approx(metrics.angle_statistics(x, y, four, weights))
     assert facts["angular_fisher_score"] == pytest.approx(metrics.angular_fisher_score(train_x, train_y, four))
-    assert facts["verification"] == json.loads(json.dumps(metrics.verification(x, y)))
+    every = json.loads(json.dumps(metrics.verification(x, y)))
+    curves = read_json(finished_run / "curves.json")
+    assert curves["test"] == every.pop("roc") | every.pop("angles") and facts["verification"] == every
     assert facts["verification"]["pairs"] == 32 * 31 // 2 and facts["verification"]["genuine_pairs"] == 4 * 28
     assert facts["verification_10_fold"] == metrics.verification_accuracy(x, y)
     assert facts["retrieval"] == metrics.retrieval(x, y)
@@ -146,10 +148,14 @@ def test_held_out_classes_alone_are_verified_and_retrieved(train_tiny, tmp_path)
     assert train_tiny(tmp_path, "--hold-out", "bars", "disc", "--name", "run").status == 0
     facts, arrays = read_json(tmp_path / "run" / "metrics.json"), read_arrays(tmp_path / "run" / "embeddings.npz")
     x, y = arrays["unseen_embeddings"], arrays["unseen_labels"]
-    assert facts["verification"] == json.loads(json.dumps(metrics.verification(x, y)))
+    every = json.loads(json.dumps(metrics.verification(x, y)))
+    curves = read_json(tmp_path / "run" / "curves.json")
+    assert curves["unseen"] == every.pop("roc") | every.pop("angles") and facts["verification"] == every
     assert facts["verification_10_fold"] == metrics.verification_accuracy(x, y)
     assert facts["retrieval"] == metrics.retrieval(x, y)
-    assert facts["verification"] != json.loads(json.dumps(metrics.verification(arrays["embeddings"], arrays["labels"])))
+    trained = json.loads(json.dumps(metrics.verification(arrays["embeddings"], arrays["labels"])))
+    assert curves["test"] == trained.pop("roc") | trained.pop("angles")
+    assert facts["verification_trained_classes"] == trained != facts["verification"]
     assert facts["pairs_from"] == "test images of the held-out classes"
     assert np.sum(facts["confusion"]) == 16 == facts["test_images"]  # accuracy stays that of the trained classes
 

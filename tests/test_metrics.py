@@ -306,6 +306,21 @@ def test_verification_matches_definitions(data):
     assert result["eer_threshold"] == pytest.approx(genuine, abs=1e-6)
 
 
+@pytest.mark.parametrize("data", [clusters(), clusters(spread=0.4, seed=1), clusters(dtype=np.float32)])
+def test_pair_angles_are_counted_in_whole_degrees(data):
+    counts, (scores, same) = metrics.verification(*data)["angles"], pair_scores(*data)
+    angles = np.degrees(np.arccos(scores))
+    assert np.abs(angles - np.rint(angles)).min() > 2e-5  # else rounding decides
+    for kind, chosen in (("genuine", same), ("impostor", ~same)):
+        assert counts[kind] == np.histogram(angles[chosen], np.arange(181))[0].tolist()
+
+
+def test_the_ends_of_the_angle_counts_take_what_lies_on_them():
+    counts = metrics.verification(np.array([[1.0, 0], [1, 0], [-1, 0], [-1, 0]]), [0, 0, 1, 1])["angles"]
+    assert counts["genuine"][0] == 2 == sum(counts["genuine"])
+    assert counts["impostor"][179] == 4 == sum(counts["impostor"])
+
+
 def test_verification_by_hand():
     # One class at 0, 10 and 40 degrees, the other at 45 and 75: genuine pairs are 10, 40, 30 and 30 apart,
     # impostors 45, 35, 5, 75, 65 and 35.

@@ -149,11 +149,11 @@ def uninterrupted(tmp_path_factory, train_tiny):
 # ------------------------------------------------------------------------------------- a run from end to end
 
 
-def test_a_run_leaves_its_five_files_and_says_what_to_do_next(train_tiny, tmp_path):
+def test_a_run_leaves_its_six_files_and_says_what_to_do_next(train_tiny, tmp_path):
     done = train_tiny(tmp_path)
     folder = tmp_path / "folder-arcface-4d-seed0"
     assert done.status == 0 and done.err == ""
-    files = {"config.json", "history.csv", "checkpoint.pt", "metrics.json", "embeddings.npz"}
+    files = {"config.json", "history.csv", "checkpoint.pt", "metrics.json", "curves.json", "embeddings.npz"}
     assert {path.name for path in folder.iterdir()} == files
     *_, where, following = done.out.splitlines()
     assert where == f"run folder: {folder}"
@@ -342,7 +342,7 @@ def test_a_run_cut_off_at_any_write_resumes(train_tiny, uninterrupted, tmp_path,
     resumed = train_tiny(tmp_path, "--name", "run", "--resume")
     assert resumed.status == 0, resumed.err
     assert_same(everything(tmp_path / "run"), uninterrupted("arcface"))
-    assert len(list((tmp_path / "run").iterdir())) == 5  # no half-written file is left lying about
+    assert len(list((tmp_path / "run").iterdir())) == 6  # no half-written file is left lying about
 
 
 def test_a_killed_process_leaves_a_run_to_resume(train_tiny, uninterrupted, tmp_path, tiny_data):
