@@ -57,6 +57,8 @@ def collect(folder: Path) -> None:
     try:
         with open(folder / "history.csv", newline="", encoding="utf-8") as file:
             facts["history"] = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        if not facts["history"]:
+            raise ValueError("no history")
         RESULTS.mkdir(parents=True, exist_ok=True)
         if facts["embedding_dim"] <= 3:
             arrays = read_arrays(folder / "embeddings.npz")

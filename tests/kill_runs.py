@@ -2,11 +2,11 @@
 
     python tests/kill_runs.py [--kills 30] [--seed 0]
 
-The runs are train.py's own, on 5,000 MNIST digits, each in a process of its own that shares one byte with this one: what
-it is doing. Half of the kills come at any moment of the run, half while it does something chosen beforehand, so that
-short moments, a file being written, are met too. Every run goes on with --resume until it is finished; its weights,
-history, metrics and embeddings must then be those of the undisturbed run to the last bit, but for times. The study's
-store gets the same treatment. Prints where the kills fell; exit status 1 when anything differs.
+The runs are train.py's own, on 5,000 MNIST digits with a short net, each in a process of its own that shares one byte
+with this one: what it is doing. Half of the kills come at any moment of the run, half while it does something chosen
+beforehand, so that short moments, a file being written, are met too. Every run goes on with --resume until finished;
+its weights, history, metrics and embeddings must then be those of the undisturbed run to the last bit, but for times.
+The study's store gets the same treatment. Prints where the kills fell; exit status 1 when anything differs.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402
+import numpy as np
 import torch
 from test_train import assert_same, everything
 
@@ -132,7 +132,7 @@ def kill_within(child: int, seconds: float, wanted: int | None, chance: random.R
         elif (DOING[0] == wanted) != inside:
             inside = not inside
             skipped -= inside
-            if inside and skipped < 0 or PHASES[wanted] in ("writing config.json", "before the first file"):
+            if (inside and skipped < 0) or PHASES[wanted] in ("writing config.json", "before the first file"):
                 pause = time.monotonic() + chance.uniform(0, 0.004)
                 while DOING[0] == wanted and time.monotonic() < pause:
                     pass

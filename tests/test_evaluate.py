@@ -138,6 +138,41 @@ def test_rows_of_the_confusion_matrix_are_true_classes():
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_turning_the_embedding_space_changes_no_figure(seed):
+    rng = np.random.default_rng(seed)
+    turn = np.linalg.qr(rng.standard_normal((6, 6)))[0]
+    weights, labels, around = rng.standard_normal((4, 6)), np.arange(40) % 4, np.arange(80) % 4
+    x, near = (weights[y] + rng.normal(0, 1.5, (len(y), 6)) for y in (labels, around))
+    test = {"embeddings": x, "labels": labels, "weights": weights}
+    turned = {**test, "embeddings": x @ turn, "weights": weights @ turn}
+    for loss in ("softmax", "arcface"):
+        one = evaluate.evaluate_arrays(test, near, around, loss)
+        two = evaluate.evaluate_arrays(turned, near @ turn, around, loss)
+        for name in ("accuracy", "per_class_accuracy", "confusion"):
+            assert one[name] == two[name]
+        for name in ("train", "test"):
+            assert one["angles"][name] == pytest.approx(two["angles"][name], rel=1e-9)
+        assert one["angular_fisher_score"] == pytest.approx(two["angular_fisher_score"], rel=1e-9)
+        for name, figure in (("verification", "auc"), ("retrieval", "map_at_r")):
+            assert one[name][figure] == pytest.approx(two[name][figure], abs=1e-3)
+
+
+def test_classes_in_one_place_are_measured_and_shown():
+    test, near, around = planted()
+    facts = evaluate.evaluate_arrays(test, np.ones_like(near), around, "arcface")
+    assert facts["angular_fisher_score"] is None
+    more = {"dataset": "folder", "loss": "arcface", "embedding_dim": 4, "test_images": 12, "classes": list("abcd")}
+    assert "angular Fisher score infinite" in evaluate.summary(json.loads(json.dumps(facts | more, allow_nan=False)))
+
+
+def test_too_many_images_to_pair_are_said_to_be(monkeypatch):
+    monkeypatch.setattr(evaluate, "MOST_PAIRED", 11)
+    facts = evaluate.evaluate_arrays(*planted(), "arcface")
+    for name in ("verification", "verification_10_fold", "retrieval"):
+        assert "12 images" in facts[name]["impossible"]
+
+
 def test_softmax_predicts_by_the_dot_product_and_the_others_by_the_angle():
     test = {"embeddings": np.array([[1.0, 0.9]]), "weights": np.array([[1.0, 0.0], [0.0, 9.0]])}
     assert evaluate.head_predictions(test, "softmax") == [1]

@@ -288,6 +288,23 @@ def test_permuting_classes_permutes_logits(loss, seed, order):
     torch.testing.assert_close(head(x, order.argsort()[labels]), before[:, order], atol=1e-4, rtol=1e-5)
 
 
+@quick
+@given(st.integers(0, 99), st.floats(0.01, 100), st.floats(0.01, 100))
+def test_plain_softmax_s_logits_grow_with_both_norms(seed, a, b):
+    head, x, labels = a_batch("softmax", seed=seed)
+    before = head(x, labels).detach()
+    head.weight.data *= b
+    torch.testing.assert_close(head(a * x, labels).detach(), a * b * before, rtol=1e-5, atol=1e-6 * a * b)
+
+
+@quick
+@given(st.sampled_from(["sphereface", "cosface", "arcface", "combined"]), st.integers(0, 999), st.floats(0.1, 100))
+def test_zero_margin_is_nsl_for_any_batch_and_scale(loss, seed, scale):
+    head, x, labels = a_batch(loss, seed=seed, scale=scale, m1=1.0, m2=0.0, m3=0.0)
+    plain, _, _ = a_batch("norm-softmax", seed=seed, scale=scale)
+    assert torch.equal(head(x, labels), plain(x, labels))
+
+
 OWN_MARGINS = {"sphereface": ["m1"], "cosface": ["m3"], "arcface": ["m2"], "li-arcface": ["m2"]}
 OWN_MARGINS["combined"] = ["m1", "m2", "m3"]
 

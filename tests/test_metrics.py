@@ -372,6 +372,15 @@ def test_verification_does_not_depend_on_chunk(seed, n, d, dtype):
         assert metrics.verification(x, y, chunk=chunk) == whole
 
 
+@pytest.mark.parametrize("n", [7, 24])
+def test_every_chunk_size_gives_the_same_to_the_last_bit(n):
+    x, y = clusters(n, 6, 3, seed=n, dtype=np.float32)
+    whole = metrics.verification(x, y, chunk=n), metrics.retrieval(x, y, chunk=n)
+    for chunk in range(1, n + 2):
+        assert metrics.verification(x, y, chunk=chunk) == whole[0]
+        assert metrics.retrieval(x, y, chunk=chunk) == pytest.approx(whole[1], rel=1e-14)
+
+
 def test_dot_products_are_exact():
     """The claim behind that: in any order of summation, with any kernel, the same bits."""
     x = metrics._grid_unit(clusters(40, 300, seed=5)[0])

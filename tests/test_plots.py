@@ -440,6 +440,33 @@ def test_what_went_wrong_in_a_run_is_passed_on(store, tmp_path, monkeypatch, std
     assert not store.exists()
 
 
+def test_a_diverged_run_is_stored_as_failed_until_it_is_collected(store, tmp_path, monkeypatch):
+    def fake(command, **_):
+        return subprocess.CompletedProcess(command, 2, None, "train.py: error: training has diverged\n")
+
+    monkeypatch.setattr(subprocess, "run", fake)
+    run = experiments.Run("mnist", "arcface", 4, 0)
+    folder = make_run(tmp_path / "runs" / run.name(), 4)
+    (folder / "metrics.json").rename(folder / "kept.json")
+    write_json(folder / "failed.json", {"error": "training has diverged"})
+    assert "diverged" in experiments.run_one(run, tmp_path / "runs", "data")
+    assert json.loads((store / "failed.json").read_text()) == {run.name(): "training has diverged"}
+    (folder / "failed.json").unlink()
+    (folder / "kept.json").rename(folder / "metrics.json")
+    (folder / "history.csv").write_text("epoch,loss\n1,0.5\n")
+    experiments.collect(folder)
+    assert json.loads((store / "failed.json").read_text()) == {}
+
+
+@pytest.mark.parametrize("text", ["", "epoch,loss\n1,x\n", "epoch\n1,2,3\n", "\xff\xfe"])
+def test_a_damaged_history_is_one_clear_line_and_not_stored(store, tmp_path, text):
+    folder = make_run(tmp_path / "runs" / "run", 4)
+    (folder / "history.csv").write_text(text, encoding="latin-1")
+    with pytest.raises(RunError, match="damaged"):
+        experiments.collect(folder)
+    assert not (store / "run.json").exists()
+
+
 def test_the_readme_gets_the_stored_table_between_its_marks_and_keeps_the_rest(store):
     store.mkdir()
     for seed, accuracy in ((0, 0.9), (1, 0.8)):

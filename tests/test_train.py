@@ -9,6 +9,7 @@ import os
 import pickle
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import data_files
 import evaluate
 import options
 import recipes
@@ -248,6 +250,27 @@ def test_a_run_that_ends_at_chance_says_so(train_tiny, tmp_path):
     assert "near chance" not in train_tiny(tmp_path, "--epochs", 10).out + done.err
 
 
+@pytest.mark.parametrize(
+    ("counts", "accuracy", "said"),
+    [
+        ([500, 500], 0.52, True), ([500, 500], 0.6, False), ([900, 100], 0.9, True), ([900, 100], 0.95, False),
+        ([100] * 10, 0.15, True), ([100] * 10, 0.2, False), ([10] * 100, 0.05, False), ([10] * 100, 0.012, True),
+    ],
+)  # fmt: skip
+def test_chance_is_what_naming_the_commonest_class_gets(make_trainer, tmp_path, capsys, counts, accuracy, said):
+    trainer, dataset = make_trainer()
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    right = torch.arange(len(labels)) < round(accuracy * len(labels))
+    answers = F.one_hot(torch.where(right, labels, (labels + 1) % len(counts)), len(counts)).float()
+    trainer.embed, trainer.history = lambda images: answers, [{"train_accuracy": 1.0}]
+    trainer.head = build_head("softmax", len(counts), len(counts))
+    trainer.head.weight.data = torch.eye(len(counts))
+    record = {"settings": trainer.settings.to_json()}
+    fake = dataset._replace(test_labels=labels, classes=tuple(map(str, range(len(counts)))))
+    train.finish(trainer, fake, {}, tmp_path, record)
+    assert ("near chance" in capsys.readouterr().out) == said
+
+
 def test_the_folder_s_name_tells_data_loss_dimension_seed_and_what_was_held_out(train_tiny, tmp_path):
     train_tiny(tmp_path, "--seed", 7, "--epochs", 1, "--hold-out", "disc", "bars", loss="softmax")
     assert [path.name for path in tmp_path.iterdir()] == ["folder-softmax-4d-seed7-without-bars-disc"]
@@ -356,6 +379,85 @@ def test_a_killed_process_leaves_a_run_to_resume(train_tiny, uninterrupted, tmp_
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert train_tiny(tmp_path, "--name", "run", "--resume").status == 0
     assert_same(everything(tmp_path / "run"), uninterrupted("arcface"))
+
+
+def test_a_run_killed_before_its_first_file_resumes(train_tiny, uninterrupted, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.json.partial").write_text('{"settings": {')
+    assert train_tiny(tmp_path, "--name", "run", "--resume").status == 0
+    assert_same(everything(tmp_path / "run"), uninterrupted("arcface"))
+    assert len(list((tmp_path / "run").iterdir())) == 5
+
+
+def test_runs_killed_at_random_moments_end_as_the_undisturbed_one():
+    script = [sys.executable, str(ROOT / "tests" / "kill_runs.py"), "--kills", "4"]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "4 kills" in done.stdout and " 0 did not" in done.stdout and " 0 damaged" in done.stdout
+
+
+def test_two_processes_do_not_train_in_one_folder(train_tiny, uninterrupted, tmp_path, monkeypatch):
+    seen = []
+    at_step(monkeypatch, STEPS + 2, lambda: seen.extend(
+        train_tiny(tmp_path, "--name", "run", flag) for flag in ("--resume", "--overwrite")))  # fmt: skip
+    assert train_tiny(tmp_path, "--name", "run").status == 0
+    for done in seen:
+        assert_refused(done, "another process is training", tmp_path / "run", "--name")
+    assert len(seen) == 2
+    assert_same(everything(tmp_path / "run"), uninterrupted("arcface"))
+
+
+def words_of(output_dir, tiny_data, *more):
+    words = ["--dataset", "folder", "--data-dir", tiny_data, "--image-size", 16, "--loss", "arcface", "--name", "run"]
+    words += ["--embedding-dim", 4, "--epochs", 3, "--batch-size", 16, "--output-dir", output_dir, *more]
+    return list(map(str, words))
+
+
+def in_a_process(lines, words, **options):
+    script = [sys.executable, "-c", "\n".join([*SCRIPT, *lines, "sys.exit(train.main())"]), *words]
+    return subprocess.run(script, cwd=ROOT, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_ctrl_c_in_a_real_process_leaves_a_run_to_resume(train_tiny, uninterrupted, tmp_path, tiny_data):
+    lines = ["steps, real = iter(range(99)), train.Trainer.step", "def step(*args):",
+             f"    if next(steps) == {STEPS + 3}: os.kill(os.getpid(), signal.SIGINT)", "    return real(*args)",
+             "train.Trainer.step = step"]  # fmt: skip
+    cut = in_a_process(lines, words_of(tmp_path, tiny_data), stdout=subprocess.DEVNULL)
+    assert cut.returncode == 130 and "--resume" in cut.stderr and "Traceback" not in cut.stderr
+    assert train_tiny(tmp_path, "--name", "run", "--resume").status == 0
+    assert_same(everything(tmp_path / "run"), uninterrupted("arcface"))
+
+
+def test_a_real_limit_on_what_may_be_written_is_one_clear_line(train_tiny, uninterrupted, tmp_path, tiny_data):
+    lines = ["import resource, runs", "real = runs.save_checkpoint", "def save(path, content):",
+             "    if content['epoch'] == 2: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))",
+             "    real(path, content)", "train.save_checkpoint = save"]  # fmt: skip
+    done = in_a_process(lines, words_of(tmp_path, tiny_data), stdout=subprocess.DEVNULL)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "File too large" in done.stderr
+    assert "checkpoint.pt" in done.stderr and load_checkpoint(tmp_path / "run" / "checkpoint.pt")["epoch"] == 1
+    assert train_tiny(tmp_path, "--name", "run", "--resume").status == 0
+    assert_same(everything(tmp_path / "run"), uninterrupted("arcface"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_under_the_log_is_one_clear_line(train_tiny, uninterrupted, tmp_path, tiny_data):
+    with open("/dev/full", "w") as full:
+        done = in_a_process([], words_of(tmp_path, tiny_data), stdout=full)
+    assert done.returncode == 2 and done.stderr == "train.py: error: the output: No space left on device\n"
+    assert train_tiny(tmp_path, "--name", "run", "--resume").status == 0
+    assert_same(everything(tmp_path / "run"), uninterrupted("arcface"))
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc, which nobody can write to")
+def test_a_folder_that_nobody_can_write_to_is_one_clear_line(train_tiny):
+    assert_refused(train_tiny(Path("/proc/runs")), "/proc/runs", "--output-dir")
+
+
+def test_a_link_in_the_way_of_a_file_is_not_written_through(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / ".file.partial").symlink_to(tmp_path / "mine")
+    runs.write_whole(tmp_path / "file", b"new")
+    assert (tmp_path / "mine").read_text() == "mine" and (tmp_path / "file").read_bytes() == b"new"
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
@@ -871,6 +973,69 @@ def test_a_loss_that_is_no_number_stops_the_run(train_tiny, tmp_path, monkeypatc
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
+def test_a_diverged_run_is_marked_failed_until_it_is_started_anew(train_tiny, tmp_path):
+    absurd = ("--name", "run", "--lr", "1e30")
+    first = train_tiny(tmp_path, *absurd, loss="softmax")
+    assert_refused(first, "diverged", "times the recipe's 0.05")
+    assert read_json(tmp_path / "run" / "failed.json")["error"] in first.err
+    before = content(tmp_path)
+    for flags in ((), ("--resume",)):
+        done = train_tiny(tmp_path, *absurd, *flags, loss="softmax")
+        assert_refused(done, "holds a failed run", "diverged", "--overwrite", "--name")
+        assert content(tmp_path) == before
+    assert train_tiny(tmp_path, "--name", "run", "--overwrite", loss="softmax").status == 0
+    assert not (tmp_path / "run" / "failed.json").exists()
+
+
+def test_a_loss_that_explodes_stops_the_run(train_tiny, tmp_path, monkeypatch):
+    real, steps = train.Trainer.step, itertools.count()
+
+    def step(self, images, labels):
+        loss, correct = real(self, images, labels)
+        return loss * (10_000 if next(steps) > STEPS else 1), correct
+
+    monkeypatch.setattr(train.Trainer, "step", step)
+    assert_refused(train_tiny(tmp_path, "--name", "run"), f"step {2 * STEPS}", "diverged", "--lr")
+    assert (tmp_path / "run" / "failed.json").exists()
+
+
+@pytest.mark.parametrize(("loss", "flags"), [
+    ("combined", ("--m1", 4, "--m2", 3.1, "--m3", 2)), ("sphereface", ("--m1", 4)), ("cosface", ("--m3", 2)),
+    ("li-arcface", ("--m2", 3.1)), ("arcface", ("--scale", 1000)),
+])  # fmt: skip
+def test_the_largest_margins_and_scales_are_no_explosion(train_tiny, tmp_path, loss, flags):
+    assert train_tiny(tmp_path, "--epochs", 1, "--margin-warmup", 0, *flags, loss=loss).status == 0
+
+
+def test_weights_ruined_by_an_epoch_s_last_step_reach_no_checkpoint(train_tiny, tmp_path, monkeypatch):
+    real, steps = train.Trainer.step, itertools.count()
+
+    def step(self, images, labels):
+        done = real(self, images, labels)
+        if next(steps) == 2 * STEPS - 1:
+            self.head.weight.data[0, 0] = float("inf")
+        return done
+
+    monkeypatch.setattr(train.Trainer, "step", step)
+    assert_refused(train_tiny(tmp_path, "--name", "run"), "inf", f"step {2 * STEPS}")
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("loss", "flags", "cause"),
+    [
+        ("softmax", ("--lr", 5), "--lr 5 is 100 times the recipe's 0.05"),
+        ("arcface", ("--scale", 1000), "--scale 1000 against the recipe's 16"),
+        ("arcface", ("--m2", 2), "m2 = 2 against the recipe's 0.5"),
+        ("cosface", ("--precision", "bf16"), "try --precision fp32"),
+        ("cosface", ("--precision", "fp32"), "--lr 0.05 is too high"),
+    ],
+)
+def test_the_likely_cause_is_what_departs_from_the_recipe(make_trainer, loss, flags, cause):
+    trainer, _ = make_trainer(*flags, loss=loss)
+    assert cause in recipes.likely_cause(trainer.settings, 4)
+
+
 def test_weights_ruined_by_the_very_last_step_are_no_finished_run(train_tiny, tmp_path, monkeypatch):
     real, steps = train.Trainer.step, itertools.count()
 
@@ -983,6 +1148,28 @@ def test_pictures_that_training_may_not_see_move_no_weight(train_tiny, make_data
         assert_same(*metrics)
     else:  # and the pictures did differ
         assert metrics[0]["verification"] != metrics[1]["verification"]
+
+
+def test_garbage_for_test_images_and_their_labels_moves_nothing_but_the_test(command, tmp_path, monkeypatch):
+    monkeypatch.setitem(recipes.BASE["mnist"], "widths", (8, 8, 8))
+    random, states, accuracies = np.random.default_rng(0), [], []
+    train_part = random.integers(0, 256, (100, 28, 28)), np.arange(100) % 10
+    test_part = random.integers(0, 256, (50, 28, 28)), np.arange(50) % 10
+    garbage = np.full((50, 28, 28), 255), test_part[1][::-1]
+    for name, test in (("good", test_part), ("garbage", garbage)):
+        (tmp_path / name).mkdir()
+        for file, array in zip(data_files.IDX_FILES, (*train_part, *test)):
+            header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+            (tmp_path / name / file).write_bytes(header + array.astype(np.uint8).tobytes())
+        words = ["--dataset", "mnist", "--loss", "arcface", "--embedding-dim", 4, "--epochs", 2, "--batch-size", 20]
+        words += ["--data-dir", tmp_path / name, "--output-dir", tmp_path / "runs", "--name", name]
+        assert command(train.main, *words).status == 0
+        run = tmp_path / "runs" / name
+        states.append({k: v for k, v in everything(run)["checkpoint"].items() if k != "fingerprint"})
+        states[-1]["rows"] = timeless(history_of(run))
+        accuracies.append(read_json(run / "metrics.json")["accuracy"])
+    assert_same(*states)
+    assert accuracies[0] != accuracies[1]
 
 
 def test_held_out_classes_are_measured_alone_and_the_rest_renumbered(train_tiny, tmp_path, tiny_data):
