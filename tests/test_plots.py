@@ -1,19 +1,14 @@
-"""Stored results to figures and tables, from made-up runs; and the study that stores them."""
+"""Stored results to figures and tables, from made-up runs."""
 
-import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import experiments
 import plot_embeddings
 import plot_tables
-from losses import LOSSES
 from runs import RunError, write_arrays, write_json
 
 CLASSES = ["apple", "pear", "fig", "plum"]
@@ -324,154 +319,3 @@ def test_the_table_s_json_holds_the_rows(tmp_path):
     assert stored["dataset"] == "mnist" and stored["rows"] == plot_tables.table_rows(runs[:2])
     assert stored["rows"][0]["head"] == {"mean": pytest.approx(85), "std": pytest.approx(50**0.5), "n": 2}
     assert len(json.loads((tmp_path / "accuracy_mnist-5k.json").read_text())["rows"]) == 1
-
-
-# ------------------------------------------------------------------------------------- the study
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(experiments, "ROOT", tmp_path / "repository")  # whose README gets the table
-    experiments.ROOT.mkdir()
-    (experiments.ROOT / "README.md").write_text("Title\n\n{}\nold\n{}\nThe rest.\n".format(*experiments.MARKS))
-    return tmp_path / "results"
-
-
-def test_the_study_has_every_loss_and_names_no_run_twice():
-    runs = experiments.study()
-    assert len({run.name() for run in runs}) == len(runs)
-    wanted = {
-        (d, loss, dim) for d, dim in (("mnist", 2), ("mnist", 3), ("mnist", 512), ("cifar10", 512)) for loss in LOSSES
-    }
-    assert wanted <= {(run.dataset, run.loss, run.embedding_dim) for run in runs}
-
-
-def test_a_dry_run_lists_and_trains_nothing(command, store, tmp_path, monkeypatch):
-    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: pytest.fail("started a process"))
-    done = command(experiments.main, "--dry-run", "--output-dir", tmp_path / "runs")
-    assert done.status == 0 and not store.exists() and not (tmp_path / "runs").exists()
-    assert "old" in (experiments.ROOT / "README.md").read_text()
-    assert all(run.name() in done.out for run in experiments.study())
-    only = command(experiments.main, "--dry-run", "--only", "mnist-arcface-2d", "mnist-softmax-3d")
-    assert [line.split()[1] for line in only.out.splitlines()] == ["mnist-arcface-2d-seed0", "mnist-softmax-3d-seed0"]
-    assert_refused(command(experiments.main, "--only", "triplet"), "triplet", "--dry-run")
-
-
-@pytest.mark.parametrize("dim", [3, 4])
-def test_collecting_stores_numbers_and_the_small_arrays(store, tmp_path, dim):
-    run = make_run(tmp_path / "runs" / "some-run", dim)
-    rows = [{"epoch": 1, "loss": 0.5, "train_accuracy": 0.75}, {"epoch": 2, "loss": 0.25, "train_accuracy": 1.0}]
-    with open(run / "history.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    experiments.collect(run)
-    stored = json.loads((store / "some-run.json").read_text())
-    assert stored == {**facts_of(dim=dim), "history": rows}
-    if dim > 3:
-        assert [path.name for path in store.iterdir()] == ["some-run.json"]
-        return
-    with np.load(store / "some-run.npz", allow_pickle=False) as kept:
-        wanted = arrays_of(dim)
-        np.testing.assert_allclose(kept["embeddings"], wanted["embeddings"], rtol=1e-3, atol=1e-3)
-        np.testing.assert_array_equal(kept["labels"], wanted["labels"])
-        np.testing.assert_array_equal(kept["weights"], wanted["weights"])
-        assert kept["embeddings"].dtype == np.float16
-    assert len(plot_embeddings.Points(stored, arrays_of(dim)).x) == 80
-
-
-def test_stored_runs_are_skipped_and_a_failing_one_stops_no_other(command, store, tmp_path, monkeypatch):
-    tried = []
-
-    def run_one(run, output_dir, data_dir):
-        tried.append(run.name())
-        if run.loss == "softmax":
-            return "train.py: error: the disk is full"
-        if run.loss == "cosface":
-            raise RunError("its metrics.json is damaged")
-        write_json(store / f"{run.name()}.json", facts_of(run.loss, run.embedding_dim))
-        return None
-
-    store.mkdir()
-    monkeypatch.setattr(experiments, "run_one", run_one)
-    names = [f"mnist-{loss}-2d-seed0" for loss in ("arcface", "softmax", "cosface", "adacos")]
-    first = command(experiments.main, "--only", *names)
-    assert sorted(tried) == sorted(names)
-    assert_refused(first, "2 failed", "mnist-softmax-2d-seed0", "mnist-cosface-2d-seed0")
-    assert "the disk is full" in first.out and "metrics.json is damaged" in first.out
-    tried.clear()
-    command(experiments.main, "--only", *names)
-    assert set(tried) == {"mnist-softmax-2d-seed0", "mnist-cosface-2d-seed0"}
-
-
-@pytest.mark.parametrize(
-    ("files", "resumed"), [((), False), (("config.json",), True), (("config.json", "metrics.json"), False)]
-)
-def test_a_run_is_one_call_of_train_py_that_goes_on_where_it_was(store, tmp_path, monkeypatch, files, resumed):
-    run = experiments.Run("cifar10", "arcface", 3, 7, 2)
-    folder = tmp_path / "runs" / run.name()
-    folder.mkdir(parents=True)
-    for name in files:
-        (folder / name).write_text("{}")
-    calls, collected = [], []
-
-    def fake(command, **kwargs):
-        calls.append(command)
-        return subprocess.CompletedProcess(command, 0, None, "")
-
-    monkeypatch.setattr(subprocess, "run", fake)
-    monkeypatch.setattr(experiments, "collect", collected.append)
-    assert experiments.run_one(run, tmp_path / "runs", "pictures") is None
-    (words,) = calls
-    assert words[:2] == [sys.executable, str(experiments.ROOT / "train.py")] and ("--resume" in words) == resumed
-    given = dict(zip(words[2:], words[3:]))
-    wanted = {"--dataset": "cifar10", "--loss": "arcface", "--embedding-dim": "3", "--seed": "7", "--epochs": "2",
-              "--data-dir": "pictures", "--output-dir": str(tmp_path / "runs")}  # fmt: skip
-    assert wanted.items() <= given.items() and collected == [folder]
-
-
-@pytest.mark.parametrize(
-    ("stderr", "said"), [("warning\ntrain.py: error: no data\n", "train.py: error: no data"), ("", "exit status -9")]
-)
-def test_what_went_wrong_in_a_run_is_passed_on(store, tmp_path, monkeypatch, stderr, said):
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, -9, None, stderr))
-    assert experiments.run_one(experiments.Run("mnist", "arcface", 2, 0), tmp_path, "data") == said
-    assert not store.exists()
-
-
-def test_the_readme_gets_the_stored_table_between_its_marks_and_keeps_the_rest(store):
-    store.mkdir()
-    for seed, accuracy in ((0, 0.9), (1, 0.8)):
-        write_json(store / f"mnist-arcface-2d-seed{seed}.json", facts_of(seed=seed, accuracy=accuracy))
-    write_json(store / "cifar10-softmax-512d-seed0.json", facts_of("softmax", 512, 0, "cifar10", source="JPEG copy"))
-    readme = experiments.ROOT / "README.md"
-    experiments.write_readme()
-    text = readme.read_text(encoding="utf-8")
-    assert text.startswith(f"Title\n\n{experiments.MARKS[0]}\n") and "old" not in text
-    assert text.endswith(f"\n{experiments.MARKS[1]}\nThe rest.\n")
-    assert "85.00 ± 7.07" in text and "90.00" in text and "JPEG" in text and "80 test images" in text
-    tables = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(tables) == 2 * 2 + 2 and len({line.count("|") for line in tables}) == 1  # two tables, a row each
-    experiments.write_readme()
-    assert readme.read_text(encoding="utf-8") == text
-
-
-@pytest.mark.parametrize("text", ["No marks.\n", "{0}\nNo end.\n", "{1}\nNo start.\n", "{1}\nThe wrong way.\n{0}\n"])
-def test_a_readme_without_its_marks_is_left_alone(store, command, monkeypatch, text):
-    readme = experiments.ROOT / "README.md"
-    readme.write_text(text.format(*experiments.MARKS))
-    before = readme.read_bytes()
-    monkeypatch.setattr(experiments, "run_one", lambda *_: None)
-    done = command(experiments.main, "--only", "mnist-arcface-2d")
-    assert_refused(done, "README.md")
-    assert "mark" in done.out and readme.read_bytes() == before
-
-
-def test_a_damaged_stored_result_does_not_reach_the_readme(store, command, monkeypatch):
-    store.mkdir()
-    (store / "mnist-softmax-2d-seed0.json").write_text('{"dataset": "mnist"}')
-    monkeypatch.setattr(experiments, "run_one", lambda *_: None)
-    done = command(experiments.main, "--only", "mnist-arcface-2d")
-    assert_refused(done, "README.md")
-    assert "mnist-softmax-2d-seed0.json" in done.out and "old" in (experiments.ROOT / "README.md").read_text()
