@@ -1,100 +1,46 @@
-"""Run the study and collect it: python experiments.py     (--dry-run lists it, --only TEXT picks runs by name)
+"""Run the study and store its results: python experiments.py     (--dry-run lists the runs, --only TEXT picks some)
 
-Each run is one call of train.py in a process of its own, resumed if it was cut off and skipped if it is stored. What
-the figures and the report need goes to report/results/: NAME.json (metrics and history), and NAME.npz (test embeddings)
-of runs in two and three dimensions.
+Each run is one call of train.py, resumed if it was cut off, skipped if it is stored with the settings it would have
+now. A failure stops no other run. What figures and report need goes to report/results/ (see study_store.py). --jobs 2
+runs two at a time; --dask tcp://HOST:8786 spreads them over a Dask cluster that shares this folder.
 """
 
-import csv
-import subprocess
+import os
+import signal
+import site
 import sys
+import time
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
+import joblib
 
-from errors import command_line
-from losses import LOSSES
-from options import Parser
-from runs import BAD_CONTENT, RunError, read_arrays, read_json, write_arrays, write_json, write_whole
+from errors import UserError, command_line
+from options import Parser, count
+from runs import RunError, read_json, write_whole
+from study import Run, seconds, study
+from study_store import Places, run_one, stored_state
 
 MARKS = ("<!-- results: written by experiments.py -->", "<!-- end of results -->")
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "report" / "results"
+SHOWN_IN_README = ("main", "drawn")  # parts of the study whose runs follow the recipes
 
 
-class Run(NamedTuple):
-    """One run of the study: what train.py is called with. epochs None: the recipe's."""
-
-    dataset: str
-    loss: str
-    embedding_dim: int
-    seed: int
-    epochs: int | None = None
-
-    def name(self) -> str:
-        return f"{self.dataset}-{self.loss}-{self.embedding_dim}d-seed{self.seed}"
-
-    def flags(self) -> list[str]:
-        flags = ["--dataset", self.dataset, "--loss", self.loss, "--embedding-dim", str(self.embedding_dim)]
-        return [*flags, "--seed", str(self.seed), *(["--epochs", str(self.epochs)] if self.epochs else [])]
+def stored_runs(results: Path) -> list[dict]:
+    """All stored results that can be read, failed ones included."""
+    found = []
+    for path in sorted(results.glob("*-seed*.json")):
+        try:
+            found.append(read_json(path))
+        except RunError as error:
+            print(f"passed over: {error}", flush=True)
+    return found
 
 
-def study() -> list[Run]:
-    """All runs, those first that say most: a partial study is already of use."""
-    losses = ["arcface", *(loss for loss in LOSSES if loss != "arcface")]
-    bars = [Run("mnist", "arcface", 512, seed) for seed in (0, 1, 2)] + [Run("cifar10", "arcface", 512, 0)]
-    # Three epochs place the classes in two and three dimensions.
-    drawn = [Run("mnist", loss, dim, 0, epochs=3) for dim in (2, 3) for loss in losses]
-    # Seven of the recipe's ten epochs: what two cores get through in an hour.
-    compared = [Run("cifar10", loss, 512, 0, epochs=7) for loss in losses[1:]]
-    return bars + drawn + compared + [Run("mnist", loss, 512, 0) for loss in losses[1:]]
-
-
-def collect(folder: Path) -> None:
-    """Store a finished run's numbers in report/results/; the JSON, last, marks it as stored. RunError if damaged."""
-    facts = read_json(folder / "metrics.json")
-    try:
-        with open(folder / "history.csv", newline="", encoding="utf-8") as file:
-            facts["history"] = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-        if not facts["history"]:
-            raise ValueError("no history")
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        if facts["embedding_dim"] <= 3:
-            arrays = read_arrays(folder / "embeddings.npz")
-            write_arrays(RESULTS / f"{folder.name}.npz", embeddings=arrays["embeddings"].astype(np.float16),
-                         labels=arrays["labels"].astype(np.uint8), weights=arrays["weights"])  # fmt: skip
-        write_json(RESULTS / f"{folder.name}.json", facts)
-    except BAD_CONTENT as error:
-        raise RunError(f"{folder} is damaged ({error}): train that run again with --overwrite") from None
-    note_failure(folder)
-
-
-def note_failure(folder: Path) -> None:
-    """Keep report/results/failed.json, {run: reason}, as run folder `folder` has it: a diverged run is a result too."""
-    store, failed = RESULTS / "failed.json", folder / "failed.json"
-    before = read_json(store) if store.exists() else {}
-    after = {name: reason for name, reason in before.items() if name != folder.name}
-    if failed.exists():
-        after[folder.name] = read_json(failed).get("error")
-    if after != before:
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        write_json(store, after)
-
-
-def run_one(run: Run, output_dir: Path, data_dir: str) -> str | None:
-    """Train and store one run; returns what went wrong, or None."""
-    folder = output_dir / run.name()
-    command = [sys.executable, str(ROOT / "train.py"), *run.flags(), "--no-progress"]
-    command += ["--output-dir", str(output_dir), "--data-dir", data_dir]
-    if (folder / "config.json").exists() and not (folder / "metrics.json").exists():
-        command.append("--resume")
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        note_failure(folder)
-        return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-    collect(folder)
-    return None
+def as_time(duration: float) -> str:
+    """'1 h 05 min' or '3 min' from seconds."""
+    minutes = round(duration / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
 def write_readme() -> None:
@@ -106,44 +52,118 @@ def write_readme() -> None:
     _, end, after = rest.partition(MARKS[1])
     if not (start and end):
         raise RunError(f"{path} lacks a mark: put '{MARKS[0]}' and '{MARKS[1]}' around the table")
-    stored = [plot_tables.checked(read_json(result), result) for result in sorted(RESULTS.glob("*-seed*.json"))]
+    stored = []
+    for result in sorted(RESULTS.glob("*-seed*.json")):
+        facts = read_json(result)
+        if facts.get("part", "main") in SHOWN_IN_README and ("accuracy" in facts or "failed" not in facts):
+            stored.append(plot_tables.checked(facts, result))
     table = plot_tables.markdown(stored)
     write_whole(path, f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}".encode())
+
+
+def listing(runs: list[Run], results: Path, again: bool) -> list[Run]:
+    """Print every run with its state and estimated time; returns those still to do."""
+    stored = stored_runs(results)
+    todo, total = [], 0.0
+    for i, run in enumerate(runs, 1):
+        state, duration = stored_state(run, results), seconds(run, stored)
+        if again or state in ("missing", "outdated"):
+            todo.append(run)
+            total += duration
+            state = f"{'again' if again else state}, about {max(1, round(duration / 60))} min"
+        print(f"[{i}/{len(runs)}] {run.part} {run.name()}: {state}")
+    print(f"{len(todo)} of {len(runs)} runs to do, about {as_time(total)} one after the other", flush=True)
+    return todo
+
+
+def carry_out(runs: list[Run], places: Places, again: bool, jobs: int) -> list[str]:
+    """Train and store the runs, `jobs` at a time; returns the names of those that went wrong."""
+    started, failed = time.monotonic(), []
+    parallel = joblib.Parallel(n_jobs=jobs, prefer="threads", pre_dispatch="all", return_as="generator_unordered")
+    outcomes = parallel(joblib.delayed(named_outcome)(run, places, again) for run in runs)
+    for i, (name, problem) in enumerate(outcomes, 1):
+        if problem:
+            failed.append(name)
+        passed = time.monotonic() - started
+        left = as_time(passed / i * (len(runs) - i))
+        print(
+            f"({i} of {len(runs)}) {name}: {f'failed: {problem}' if problem else 'stored'}; about {left} left",
+            flush=True,
+        )
+    return failed
+
+
+def named_outcome(run: Run, places: Places, again: bool) -> tuple[str, str | None]:
+    """A run's name and what went wrong with it, if anything: a job for joblib's workers."""
+    return run.name(), run_one(run, places, again)
+
+
+def on_dask(address: str):
+    """A context in which joblib's jobs go to the Dask cluster at `address`. RunError without it."""
+    try:
+        from dask.distributed import Client
+
+        client = Client(address, timeout=10)
+    except ImportError:
+        raise RunError(f"--dask {address}: Dask is not installed: pip install 'dask[distributed]'") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"--dask {address}: no scheduler there ({error}); start one with 'dask scheduler'") from None
+    client.run(site.addsitedir, str(ROOT))  # where the workers find this project's files
+    return joblib.parallel_config("dask")
+
+
+def stop(signum: int, frame: object) -> None:
+    """SIGTERM ends the study as Ctrl-C does, and with it the trainings it started."""
+    raise KeyboardInterrupt
 
 
 @command_line("experiments.py")
 def main() -> int:
     """The command line: returns the exit status."""
-    parser = Parser(prog="experiments.py", description="Run the study and collect report/results/.")
-    parser.add_argument("--only", nargs="+", metavar="TEXT", default=[""], help="only runs with this in their names")
-    parser.add_argument("--dry-run", action="store_true", help="list the runs, train none")
-    parser.add_argument("--output-dir", default="runs", help="where the run folders go (default: runs)")
-    parser.add_argument("--data-dir", default="data", help="where the data are (default: data)")
+    parser = Parser(prog="experiments.py", description="Run the study and store what figures and report need.")
+    add = parser.add_argument
+    add(
+        "--only", nargs="+", metavar="TEXT", default=[""], help="only runs with this in 'PART NAME', as --dry-run lists"
+    )
+    add("--dry-run", action="store_true", help="list the runs with estimated times, train none")
+    add("--again", action="store_true", help="train anew what is stored or finished, too")
+    add("--jobs", type=count, default=1, metavar="N", help="runs at a time (default: 1)")
+    add("--dask", metavar="ADDRESS", help="run on the Dask cluster at this address, such as tcp://host:8786")
+    add("--seeds", type=count, metavar="N", help="seeds of the main table (default: 5 on MNIST, 3 on CIFAR-10)")
+    add("--output-dir", default="runs", help="where the run folders go (default: runs)")
+    add("--data-dir", default="data", help="where the data are (default: data)")
+    add("--results-dir", help="where results are stored (default: report/results, with the README's table)")
     flags = parser.parse_args()
-    chosen = [run for run in study() if any(text in run.name() for text in flags.only)]
+    results = Path(flags.results_dir).resolve() if flags.results_dir else RESULTS
+    chosen = [run for run in study(flags.seeds) if any(text in f"{run.part} {run.name()}" for text in flags.only)]
     if not chosen:
-        names = " or ".join(flags.only)
-        print(f"experiments.py: error: no run has {names} in its name: see --dry-run", file=sys.stderr)
+        print(
+            f"experiments.py: error: no run has {' or '.join(flags.only)} in its name: see --dry-run", file=sys.stderr
+        )
         return 2
-    failed = []
-    for i, run in enumerate(chosen, 1):
-        stored = (RESULTS / f"{run.name()}.json").exists()
-        print(f"[{i}/{len(chosen)}] {run.name()}{': stored' if stored else ''}", flush=True)
-        if stored or flags.dry_run:
-            continue
-        try:
-            problem = run_one(run, Path(flags.output_dir), flags.data_dir)
-        except (RunError, OSError) as error:
-            problem = str(error)
-        if problem:
-            failed.append(run.name())
-            print(f"failed: {problem}", flush=True)
-    if not flags.dry_run:
-        try:
+    todo = listing(chosen, results, flags.again)
+    if flags.dry_run:
+        return 0
+    threads = max(1, (os.cpu_count() or 1) // flags.jobs) if flags.jobs > 1 else None
+    places = Places(Path(flags.output_dir).resolve(), Path(flags.data_dir).resolve(), results, threads)
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        if flags.dask:
+            with on_dask(flags.dask):
+                failed = carry_out(todo, places, flags.again, jobs=-1)
+        else:
+            failed = carry_out(todo, places, flags.again, flags.jobs)
+    except (UserError, OSError) as error:
+        print(f"experiments.py: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nexperiments.py: stopped; what is stored is kept: repeat the command to go on", file=sys.stderr)
+        return 130
+    try:
+        if not flags.results_dir:
             write_readme()
-        except (RunError, OSError) as error:
-            failed.append("README.md")
-            print(f"failed: {error}", flush=True)
+    except (UserError, OSError) as error:
+        failed.append(f"README.md ({error})")
     if failed:
         print(f"experiments.py: error: {len(failed)} failed: {', '.join(failed)}", file=sys.stderr)
     return 2 if failed else 0

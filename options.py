@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from errors import one_line
 from losses import LOSSES, PRESETS, Margins, build_head
-from recipes import BASE, Settings, recipe
+from recipes import BASE, SCHEDULES, Settings, recipe
 from runs import RunError
 
 
@@ -76,6 +76,8 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--m2", type=number(float, 0, math.inf), help="added to the target angle, in radians")
     add("--m3", type=number(float, 0, math.inf), help="taken from the target cosine")
     add("--margin-warmup", type=number(float, 0, 1), metavar="PART", help="part of training in which the margin grows")
+    add("--schedule", type=choice("schedule", tuple(SCHEDULES)), default="linear", metavar="NAME",
+        help=f"how the learning rate goes on after its rise: {', '.join(SCHEDULES)} (default: linear)")  # fmt: skip
     add("--seed", type=number(int, 0, 2**31), default=0)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: the best there is)")
     add("--precision", type=choice("precision", ("auto", "bf16", "fp32")), default="auto", help="auto, bf16 or fp32")
@@ -132,7 +134,7 @@ def resolve(flags: argparse.Namespace, data_name: str, num_classes: int, held_ou
     return Settings(
         dataset=data_name, loss=flags.loss, embedding_dim=flags.embedding_dim, seed=flags.seed,
         hold_out=tuple(held_out), image_size=flags.image_size, validation=flags.validation,
-        precision=pick_precision(flags.precision, flags.device), **values,
+        precision=pick_precision(flags.precision, flags.device), schedule=flags.schedule, **values,
     )  # fmt: skip
 
 

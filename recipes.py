@@ -5,11 +5,18 @@ Every entry was chosen on a part cut from the training set (`train.py --validati
 
 import math
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from bounds import largest_spacing
 from losses import LOSSES, WITHOUT_SCALE, Margins
+
+# By what the learning rate is multiplied at `progress`, 0 to 1, of the training that follows its rise.
+SCHEDULES = {
+    "linear": lambda progress: 1 - progress,
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+    "constant": lambda progress: 1.0,
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Settings:
     hold_out: tuple[str, ...] = ()
     image_size: int | None = None
     validation: float = 0.0  # part of the training set that stands in for the test set
+    schedule: str = "linear"  # how the learning rate falls to 0 after its rise, or that it does not: see SCHEDULES
 
     def head_options(self) -> dict:
         """The keywords of losses.build_head."""
@@ -56,7 +64,9 @@ class Settings:
 
     @classmethod
     def from_json(cls, values: dict) -> "Settings":
-        known: dict[str, Any] = {f.name: values[f.name] for f in fields(cls)}
+        known: dict[str, Any] = {
+            f.name: values[f.name] for f in fields(cls) if f.name in values or f.default is MISSING
+        }
         known |= {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
         return cls(**known)
 

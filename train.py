@@ -31,7 +31,7 @@ from data import (
 from errors import command_line
 from losses import build_head
 from models import Backbone, build_backbone
-from recipes import Settings, is_crowded, likely_cause
+from recipes import SCHEDULES, Settings, is_crowded, likely_cause
 from runs import (
     BAD_CONTENT,
     Diverged,
@@ -100,9 +100,10 @@ class Trainer:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     def schedule(self, step: int) -> None:
-        """Set learning rates and margin for `step` of the whole run: rates rise, then fall to 0, linearly."""
+        """Set learning rates and margin for `step` of the whole run: rates rise, then fall to 0."""
         progress = step / (self.settings.epochs * self.steps_per_epoch)
-        rate = self.settings.lr * min((progress + 1e-3) / LR_WARMUP, (1 - progress) / (1 - LR_WARMUP))
+        falling = SCHEDULES[self.settings.schedule](max(0.0, progress - LR_WARMUP) / (1 - LR_WARMUP))
+        rate = self.settings.lr * min((progress + 1e-3) / LR_WARMUP, falling)
         for group in (g for o in self.optimizers for g in o.param_groups):
             group["lr"] = rate * group.get("factor", 1.0)
         warmup, start, full = self.settings.margin_warmup, self.settings.scale_start, self.settings.scale

@@ -37,7 +37,9 @@ import evaluate
 import experiments
 import recipes
 import runs
+import study_store
 import train
+from study import Run
 
 EPOCHS = 3
 recipes.BASE["mnist"]["widths"] = (8, 16, 32)  # a short net: a run takes a second or two
@@ -203,7 +205,8 @@ def kill_store(scratch: Path, kills: int, chance: random.Random) -> list[str]:
     experiments.RESULTS, experiments.ROOT = scratch / "results", scratch
     readme = scratch / "README.md"
     readme.write_text("Title\n{}\n{}\nEnd\n".format(*experiments.MARKS))
-    name = "mnist-arcface-2d-seed0"
+    run = Run("drawn", "mnist", "arcface", 2)
+    name, places = run.name(), study_store.Places(scratch / "runs", scratch / "data", scratch / "results")
     shutil.copytree(scratch / "whole" / "run", scratch / "runs" / name)
     for file in ("metrics.json",):  # as from a run in two dimensions, whose embeddings are stored too
         facts = runs.read_json(scratch / "runs" / name / file)
@@ -211,7 +214,7 @@ def kill_store(scratch: Path, kills: int, chance: random.Random) -> list[str]:
 
     def work() -> int:
         while True:
-            experiments.collect(scratch / "runs" / name)
+            study_store.collect(run, places)
             experiments.write_readme()
 
     wrong, left = [], Counter()
@@ -232,7 +235,7 @@ def kill_store(scratch: Path, kills: int, chance: random.Random) -> list[str]:
             assert text.startswith("Title\n") and text.endswith("\nEnd\n") and all(m in text for m in experiments.MARKS)
         except (AssertionError, ValueError, runs.RunError) as error:
             wrong.append(f"the store is damaged: {error}")
-    experiments.collect(scratch / "runs" / name)
+    study_store.collect(run, places)
     experiments.write_readme()
     if any(path.name.startswith(".") for path in (scratch / "results").iterdir()):
         wrong.append("a half-written file stayed in the store")

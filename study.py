@@ -1,0 +1,133 @@
+"""The study: which runs it is made of, in which order, and how long they will take. It trains nothing itself.
+
+The order puts first what says most: one seed of every loss on both sets, then MNIST's other seeds and drawings, then
+what takes hours. Whatever a run does not name comes from recipes.py.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import options
+from losses import LOSSES
+from recipes import recipe
+
+LOSS_ORDER = ("arcface", "softmax", "norm-softmax", "cosface", "sphereface", "combined", "li-arcface", "adacos")
+SEEDS = {"mnist": 5, "cifar10": 3}  # of the main table
+CLASSES = {
+    "mnist": tuple("0123456789"),
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+}
+SPLITS = (("7", "8", "9"), ("2", "4", "6"))  # classes held out in the open-set runs
+# Grids compare settings with each other, not with the table: three of the recipe's epochs show where they fail.
+GRID_EPOCHS = 3
+SCALES = (1, 4, 16, 64)
+# ArcFace's margin has no feasible region beyond 1.68 radians for ten classes, CosFace's beyond 1.11.
+MARGINS = {"arcface": (0.1, 0.3, 0.5, 1.0, 1.8), "cosface": (0.1, 0.35, 0.7, 1.0, 1.3)}
+BATCHES, RATES = (64, 256, 1024), (0.01, 0.05, 0.2, 0.8)
+DIMENSIONS = (2, 3, 8, 32, 128, 512, 1024)
+# Seconds an epoch on two cores with AMX, where no run is stored to tell; and for loading, measuring and storing.
+SECONDS_AN_EPOCH = {"mnist": 13.0, "cifar10": 75.0}
+SECONDS_BESIDE = 25.0
+
+
+class Run(NamedTuple):
+    """One run of the study: what train.py is called with. extra: (flag, value) pairs beyond the recipe."""
+
+    part: str  # of the study: main, control, drawn, open or sensitivity
+    dataset: str
+    loss: str
+    embedding_dim: int = 512
+    seed: int = 0
+    extra: tuple[tuple[str, object], ...] = ()
+    hold_out: tuple[str, ...] = ()
+
+    def name(self) -> str:
+        """Its folder and stored result: 'mnist-arcface-512d-seed0', then what is not the recipe's."""
+        held_out = "-without-" + "-".join(self.hold_out) if self.hold_out else ""
+        settings = "".join(f"-{flag}={value}" for flag, value in self.extra)
+        return f"{self.dataset}-{self.loss}-{self.embedding_dim}d-seed{self.seed}{held_out}{settings}"
+
+    def flags(self) -> list[str]:
+        """train.py's flags that make this run what it is."""
+        flags = ["--dataset", self.dataset, "--loss", self.loss, "--embedding-dim", str(self.embedding_dim)]
+        flags += ["--seed", str(self.seed), *(["--hold-out", *self.hold_out] if self.hold_out else [])]
+        return flags + [word for flag, value in self.extra for word in (f"--{flag}", str(value))]
+
+    def snapshots(self) -> bool:
+        """Whether figures show this run in the course of its training."""
+        return self.part == "drawn" or (self.part == "main" and self.seed == 0)
+
+    def settings(self, dataset: str | None = None) -> dict:
+        """All its settings as train.py would record them now; dataset: the one found, where not the one asked for."""
+        flags = options.parse_flags(self.flags())
+        held_out = [c for c in CLASSES[self.dataset] if c in self.hold_out]
+        count = len(CLASSES[self.dataset]) - len(held_out)
+        return options.resolve(flags, dataset or self.dataset, count, held_out).to_json()
+
+
+def study(seeds: int | None = None) -> list[Run]:
+    """All runs in order, none twice; seeds: how many of the main table in place of SEEDS."""
+    count = {dataset: seeds or n for dataset, n in SEEDS.items()}
+    parts = [
+        table("mnist", range(1)), table("cifar10", range(1)), table("mnist", range(1, count["mnist"])),
+        drawn("mnist"), open_set(range(1)), sensitivity(), table("cifar10", range(1, min(2, count["cifar10"]))),
+        drawn("cifar10"), open_set(range(1, 3)), table("cifar10", range(2, count["cifar10"])),
+    ]  # fmt: skip
+    runs: dict[str, Run] = {}
+    for run in (run for part in parts for run in part):
+        runs.setdefault(run.name(), run)
+    return list(runs.values())
+
+
+def table(dataset: str, seeds: range) -> Iterator[Run]:
+    """Every loss at 512 dimensions, and norm-softmax at each scale of a margin loss that is not its own already."""
+    scales = {loss: recipe(dataset, loss, 512, len(CLASSES[dataset]))["scale"] for loss in LOSSES}
+    others = sorted({s for loss, s in scales.items() if LOSSES[loss].own_margin} - {scales["norm-softmax"]})
+    for seed in seeds:
+        yield from (Run("main", dataset, loss, seed=seed) for loss in LOSS_ORDER)
+        yield from (Run("control", dataset, "norm-softmax", seed=seed, extra=(("scale", s),)) for s in others)
+
+
+def drawn(dataset: str) -> Iterator[Run]:
+    """Every loss in two and three dimensions; CIFAR-10 in six epochs, enough to place the classes."""
+    extra = (("epochs", 6),) if dataset == "cifar10" else ()
+    yield from (Run("drawn", dataset, loss, dim, extra=extra) for dim in (2, 3) for loss in LOSS_ORDER)
+
+
+def open_set(seeds: range) -> Iterator[Run]:
+    """Every loss without each split's classes, which are then verified and retrieved."""
+    for seed in seeds:
+        yield from (Run("open", "mnist", loss, seed=seed, hold_out=split) for split in SPLITS for loss in LOSS_ORDER)
+
+
+def sensitivity() -> Iterator[Run]:
+    """What the seed notes say ArcFace depends on: s and m, batch size and learning rate, schedule, ramp, dimension."""
+
+    def run(loss: str, dataset: str = "mnist", epochs: int = GRID_EPOCHS, seed: int = 0, **extra: object) -> Run:
+        pairs = tuple((name.replace("_", "-"), value) for name, value in extra.items())
+        return Run("sensitivity", dataset, loss, seed=seed, extra=(*pairs, ("epochs", epochs)))
+
+    for loss, margins in MARGINS.items():
+        yield from (run(loss, scale=s, margin=m) for m in margins for s in SCALES)
+    yield from (run("arcface", batch_size=size, lr=rate) for size in BATCHES for rate in RATES)
+    for seed in range(3):
+        yield from (run("arcface", seed=seed, schedule=name) for name in ("linear", "cosine", "constant"))
+        for loss in ("arcface", "cosface"):
+            yield from (run(loss, seed=seed, margin_warmup=part) for part in (0.0, 0.25, 0.5, 0.8))
+        yield from (Run("sensitivity", "mnist", "arcface", dim, seed) for dim in DIMENSIONS)
+    yield Run("sensitivity", "cifar10", "arcface", extra=(("margin-warmup", 0.0),))
+
+
+def seconds(run: Run, stored: list[dict]) -> float:
+    """Estimated time of a run: stored runs of its data set tell an epoch's, else SECONDS_AN_EPOCH."""
+    like = [f["train_seconds"] / f["epochs"] for f in stored if f["dataset"] == run.dataset and f.get("train_seconds")]
+    part = 1 - len(run.hold_out) / len(CLASSES[run.dataset])
+    epoch = median(like) if like else SECONDS_AN_EPOCH[run.dataset]
+    return run.settings()["epochs"] * epoch * part + SECONDS_BESIDE
+
+
+def where(folder: Path, run: Run) -> Path:
+    """The stored result of a run in the folder of results."""
+    return folder / f"{run.name()}.json"
