@@ -1,0 +1,112 @@
+"""Take the report's terminal screenshots: python report/screenshots.py
+
+Runs the program in a pseudo-terminal on the digits that come with the requirements, as a reader without data would, and
+draws what the terminal showed, unedited, into figures/terminal_*.png. Needs a Unix-like system; takes about a minute.
+"""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
+
+from options import Parser
+from runs import RunError, write_whole
+
+COLUMNS = 118
+PROMPT = "$ "
+SHOTS = {
+    "terminal_training": [["train.py", "--dataset", "mnist", "--loss", "arcface", "--epochs", "5"]],
+    "terminal_evaluation": [["evaluate.py", "runs/mnist-5k-arcface-512d-seed0"]],
+    "terminal_warning": [
+        ["train.py", "--dataset", "mnist", "--loss", "cosface", "--margin", "0.35", "--embedding-dim", "2", "--epochs", "1"],
+        ["train.py", "--dataset", "mnist", "--loss", "arcface", "--margin", "half"],
+    ],
+}
+
+
+def terminal_output(command: list[str], folder: Path) -> str:
+    """What a terminal COLUMNS wide shows of `python COMMAND` run in `folder`, progress bars as they stood at the end."""
+    parent, child = pty.openpty()
+    environment = os.environ | {"COLUMNS": str(COLUMNS), "LINES": "40", "TERM": "xterm"}
+    line = [sys.executable, str(ROOT / command[0]), *command[1:]]
+    process = subprocess.Popen(line, cwd=folder, stdin=child, stdout=child, stderr=child, env=environment)
+    os.close(child)
+    received = b""
+    while True:
+        try:
+            part = os.read(parent, 65536)
+        except OSError:  # Linux: the other end has been closed
+            break
+        if not part:
+            break
+        received += part
+    os.close(parent)
+    process.wait()
+    return screen(received.decode())
+
+
+def screen(text: str) -> str:
+    """Terminal text with its control characters carried out: carriage returns overwrite, colours are dropped."""
+    lines = []
+    for line in re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text).replace("\r\n", "\n").split("\n"):
+        shown = ""
+        for part in line.split("\r"):
+            shown = part + shown[len(part) :]
+        lines.append(shown.rstrip())
+    return "\n".join(lines).rstrip("\n")
+
+
+def wrapped(text: str) -> list[str]:
+    """Lines cut at COLUMNS, as a terminal cuts them."""
+    return [line[i : i + COLUMNS] for line in text.split("\n") for i in range(0, max(len(line), 1), COLUMNS)]
+
+
+def draw(text: str, path: Path) -> None:
+    """Draw terminal text, light on dark, as a PNG; lines that start with the prompt are commands."""
+    import io
+
+    from matplotlib import font_manager
+    from PIL import Image, ImageDraw, ImageFont
+
+    size, margin = 26, 34
+    fonts = [ImageFont.truetype(font_manager.findfont(font_manager.FontProperties(
+        family="DejaVu Sans Mono", weight=weight)), size) for weight in ("normal", "bold")]  # fmt: skip
+    width, height = round(fonts[0].getlength("m")), round(1.32 * size)
+    lines = wrapped(text)
+    picture = Image.new("RGB", (COLUMNS * width + 2 * margin, len(lines) * height + 2 * margin), "#1d232a")
+    pen = ImageDraw.Draw(picture)
+    for i, line in enumerate(lines):
+        colour = "#f4d58d" if "warning:" in line or "error:" in line else "#e6e9ec"
+        command = line.startswith(PROMPT)
+        pen.text((margin, margin + i * height), line, fill="#9fd8b4" if command else colour, font=fonts[command])
+    buffer = io.BytesIO()
+    picture.quantize(32).save(buffer, "PNG", optimize=True)
+    write_whole(path, buffer.getvalue())
+
+
+def main() -> int:
+    """The command line: returns the exit status."""
+    parser = Parser(prog="screenshots.py", description="Run the program and draw what the terminal showed.")
+    parser.add_argument("--figures-dir", default=str(ROOT / "figures"), help="where the PNGs go (default: figures)")
+    flags = parser.parse_args()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, commands in SHOTS.items():
+                shown = [f"{PROMPT}python {' '.join(c)}\n{terminal_output(c, Path(folder))}" for c in commands]
+                path = Path(flags.figures_dir) / f"{name}.png"
+                draw("\n".join(shown), path)
+                print(f"wrote {path}")
+    except (RunError, OSError) as error:
+        print(f"screenshots.py: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
