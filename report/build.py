@@ -24,16 +24,13 @@ LEFT_OUT = {
     "accuracy_mnist": "the report typesets these tables itself",
     "accuracy_cifar10": "the report typesets these tables itself",
 }
-# name in the text: file and function or class, the docstring left out.
+# name in the text: file, and the functions shown from it, without their docstrings.
 EXCERPTS = {
-    "target_psi": ("losses.py", "target_psi"),
-    "margin_cosine": ("losses.py", "margin_cosine"),
-    "sine_of": ("losses.py", "sine_of"),
-    "cosine_forward": ("losses.py", "CosineHead.forward"),
-    "active_margins": ("losses.py", "CosineHead.active_margins"),
-    "update_scale": ("losses.py", "AdaCosHead.update_scale"),
-    "step": ("train.py", "Trainer.step"),
-    "head_predictions": ("evaluate.py", "head_predictions"),
+    "psi": ("losses.py", ("sine_of", "target_psi")),
+    "logits": ("losses.py", ("CosineLogits.forward",)),
+    "margins": ("losses.py", ("CosineHead.active_margins", "CosineHead.forward")),
+    "adacos": ("losses.py", ("AdaCosHead.update_scale",)),
+    "step": ("train.py", ("Trainer.step",)),
 }
 
 
@@ -91,7 +88,8 @@ def content(root: Path, author: dict) -> dict:
     known = captions(root)
     return {
         "author": author, "theory": theory(), "study": study(root / "report" / "results"),
-        "code": {name: excerpt(root / file, part) for name, (file, part) in EXCERPTS.items()},
+        "code": {name: {"file": file, "source": "\n\n".join(excerpt(root / file, part) for part in parts)}
+                 for name, (file, parts) in EXCERPTS.items()},
         "figures": {name: known.get(name, "") for name in shown if (root / "figures" / f"{name}.png").exists()},
         "tests": len(re.findall(r"^ *def test_", "\n".join(p.read_text() for p in (root / "tests").glob("*.py")), re.M)),
     }  # fmt: skip

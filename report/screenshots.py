@@ -1,15 +1,19 @@
 """Take the report's terminal screenshots: python report/screenshots.py
 
 Runs the program in a pseudo-terminal on the digits that come with the requirements, as a reader without data would, and
-draws what the terminal showed, unedited, into figures/terminal_*.png. Needs a Unix-like system; takes about a minute.
+draws what the terminal showed, word for word, into figures/terminal_*.png; only the colours are added. Needs a Unix-like system; takes about a minute.
 """
 
+import fcntl
+import io
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,22 +24,37 @@ from runs import RunError, write_whole
 
 COLUMNS = 118
 PROMPT = "$ "
+RUN = "runs/mnist-5k-arcface-512d-seed0"
+PICTURES = {"three.png": (3, 0), "another-three.png": (3, 1), "eight.png": (8, 0)}  # name: class, which test image of it
 SHOTS = {
-    "terminal_training": [["train.py", "--dataset", "mnist", "--loss", "arcface", "--epochs", "5"]],
-    "terminal_evaluation": [["evaluate.py", "runs/mnist-5k-arcface-512d-seed0"]],
+    "terminal_training": ["train.py --dataset mnist --loss arcface --epochs 5"],
+    "terminal_evaluation": [f"evaluate.py {RUN}", f"evaluate.py {RUN} --images {' '.join(PICTURES)}"],
     "terminal_warning": [
-        ["train.py", "--dataset", "mnist", "--loss", "cosface", "--margin", "0.35", "--embedding-dim", "2", "--epochs", "1"],
-        ["train.py", "--dataset", "mnist", "--loss", "arcface", "--margin", "half"],
+        "train.py --dataset mnist --loss cosface --margin 0.35 --embedding-dim 2 --epochs 1 --validation 0.1",
+        "train.py --dataset mnist --loss adacos --margin 0.5",
     ],
 }
 
 
-def terminal_output(command: list[str], folder: Path) -> str:
+def write_pictures(folder: Path) -> None:
+    """Test digits of mnist-5k as PNG files, for evaluate.py --images."""
+    from PIL import Image
+
+    from data import load_dataset
+
+    dataset = load_dataset("mnist", folder / "data", download=False, log=lambda line: None)
+    for name, (label, which) in PICTURES.items():
+        index = (dataset.test_labels == label).nonzero()[which].item()
+        Image.fromarray(dataset.test_images[index, 0].numpy()).save(folder / name)
+
+
+def terminal_output(command: str, folder: Path) -> str:
     """What a terminal COLUMNS wide shows of `python COMMAND` run in `folder`, progress bars as they stood at the end."""
     parent, child = pty.openpty()
-    environment = os.environ | {"COLUMNS": str(COLUMNS), "LINES": "40", "TERM": "xterm"}
-    line = [sys.executable, str(ROOT / command[0]), *command[1:]]
-    process = subprocess.Popen(line, cwd=folder, stdin=child, stdout=child, stderr=child, env=environment)
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("4H", 40, COLUMNS, 0, 0))
+    script, *arguments = command.split()
+    line = [sys.executable, str(ROOT / script), *arguments]
+    process = subprocess.Popen(line, cwd=folder, stdin=child, stdout=child, stderr=child)
     os.close(child)
     received = b""
     while True:
@@ -69,8 +88,6 @@ def wrapped(text: str) -> list[str]:
 
 def draw(text: str, path: Path) -> None:
     """Draw terminal text, light on dark, as a PNG; lines that start with the prompt are commands."""
-    import io
-
     from matplotlib import font_manager
     from PIL import Image, ImageDraw, ImageFont
 
@@ -97,8 +114,9 @@ def main() -> int:
     flags = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory() as folder:
+            write_pictures(Path(folder))
             for name, commands in SHOTS.items():
-                shown = [f"{PROMPT}python {' '.join(c)}\n{terminal_output(c, Path(folder))}" for c in commands]
+                shown = [f"{PROMPT}python {command}\n{terminal_output(command, Path(folder))}" for command in commands]
                 path = Path(flags.figures_dir) / f"{name}.png"
                 draw("\n".join(shown), path)
                 print(f"wrote {path}")

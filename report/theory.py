@@ -8,7 +8,7 @@ import math
 import torch
 
 from bounds import largest_spacing, maximum_margin, minimum_scale, target_at_centre
-from losses import LOSSES, PRESETS, Margins, margin_cosine
+from losses import LOSSES, PRESETS, Margins, target_psi
 
 CLASSES = 10
 PROBABILITIES = (0.9, 0.99)
@@ -65,10 +65,9 @@ def papers_margins_on_circle() -> dict:
 
 
 def pull(margins: Margins, degrees: float) -> float:
-    """|d psi / d theta| at theta, by differentiating the program's own margin_cosine in float64."""
+    """|d psi / d theta| at theta, by differentiating the program's own target_psi in float64."""
     theta = torch.tensor(math.radians(degrees), dtype=torch.float64, requires_grad=True)
-    cosine = theta.cos().reshape(1, 1)
-    margin_cosine(cosine, torch.zeros(1, dtype=torch.int64), *margins).sum().backward()
+    target_psi(theta.cos(), *margins).backward()
     assert theta.grad is not None
     return abs(theta.grad.item())
 
