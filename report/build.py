@@ -13,7 +13,8 @@ import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]  # run as a script, Python puts report/ there instead
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)  # where Python put report/
 
 from options import Parser
 from runs import RunError, read_json, write_whole
@@ -24,6 +25,12 @@ LEFT_OUT = {
     "accuracy_mnist": "the report typesets these tables itself",
     "accuracy_cifar10": "the report typesets these tables itself",
 }
+# Figures that the text has a place for and the plotting code does not draw yet; the report leaves them out meanwhile.
+AWAITED = {
+    "worked_example", "head", "target_logit", "decision_margins", "feasible_margin", "scale_bound", "training_curves",
+    "confusion", "target_angles", "pair_angles", "roc", "embeddings_2d_cifar10", "embeddings_3d_cifar10", "filmstrip",
+    "roc_open", "sensitivity", "embedding_size", "head_cost", "extremes",
+}  # fmt: skip
 # name in the text: file, and the functions shown from it, without their docstrings.
 EXCERPTS = {
     "psi": ("losses.py", ("sine_of", "target_psi")),
@@ -79,19 +86,18 @@ def author_of(root: Path, **given: str | None) -> dict:
     return read_json(root / "report" / "author.json") | {name: value for name, value in given.items() if value}
 
 
-def content(root: Path, author: dict) -> dict:
+def inputs(root: Path, author: dict) -> dict:
     """Everything that the text takes its numbers, excerpts and figures from. RunError when results are unusable."""
-    from report.study import study
+    from report.content import content
     from report.theory import theory
 
     shown = figures_named(root / "report")
     known = captions(root)
     return {
-        "author": author, "theory": theory(), "study": study(root / "report" / "results"),
+        "author": author, "theory": theory(), "study": content(root / "report" / "results"),
         "code": {name: {"file": file, "source": "\n\n".join(excerpt(root / file, part) for part in parts)}
                  for name, (file, parts) in EXCERPTS.items()},
         "figures": {name: known.get(name, "") for name in shown if (root / "figures" / f"{name}.png").exists()},
-        "tests": len(re.findall(r"^ *def test_", "\n".join(p.read_text() for p in (root / "tests").glob("*.py")), re.M)),
     }  # fmt: skip
 
 
@@ -101,7 +107,7 @@ def compile_report(root: Path, author: dict) -> bytes:
         import typst
     except ImportError:
         raise RunError("the typst package is missing: pip install -r requirements.txt") from None
-    facts = json.dumps(content(root, author), ensure_ascii=False)
+    facts = json.dumps(inputs(root, author), ensure_ascii=False)
     try:
         return typst.compile(
             str(root / "report" / "report.typ"), root=str(root), sys_inputs={"facts": facts},

@@ -1,4 +1,4 @@
-"""What the papers claim beside what the study measured: one row a claim, with a verdict computed from stored results."""
+"""What the papers claim beside what the study measured: one row a claim, its verdict computed from stored results."""
 
 import json
 from pathlib import Path

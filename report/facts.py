@@ -5,6 +5,7 @@ paired by seed, and a difference counts only where its 95 % interval (Student's 
 """
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import fields
@@ -74,26 +75,25 @@ class Run(NamedTuple):
     loss: str
     dim: int
     seed: int
-    held_out: str
+    held_out: str  # the classes it was not trained on, 'a, b'
+    extra: str  # flags beyond the recipe, as they stand in its name: 'scale=4-epochs=3'
     facts: dict
 
 
 def stored_runs(results: Path) -> tuple[list[Run], list[str]]:
-    """The finished runs in `results` named as train.py names them, and the names of runs stored without figures.
-
-    A run of other than the recipe's settings has a name of its own and belongs to the figures alone.
-    """
+    """The finished runs in `results`, and the names of runs stored without figures (failed)."""
     found, failed = [], []
     for path in sorted(results.glob("*-seed*.json")):
         facts = read_json(path)
         if MEASURES["accuracy"].read(facts) is None:
             failed.append(path.stem)
             continue
-        run = Run(facts["dataset"], facts["loss"], facts["embedding_dim"], facts["seed"],
-                  ", ".join(facts["unseen_classes"]), facts)  # fmt: skip
-        name = f"{run.dataset}-{run.loss}-{run.dim}d-seed{run.seed}"
-        if path.stem == name or (run.held_out and path.stem.startswith(f"{name}-without-")):
-            found.append(run)
+        # A name is train.py's own, then what is not the recipe's as -flag=value.
+        suffix = re.sub(r".*-seed\d+", "", path.stem)
+        without = "-".join(re.sub(r"\W", "_", name) for name in facts["hold_out"])
+        extra = suffix.removeprefix(f"-without-{without}").lstrip("-")
+        found.append(Run(facts["dataset"], facts["loss"], facts["embedding_dim"], facts["seed"],
+                         ", ".join(facts["unseen_classes"]), extra, facts))  # fmt: skip
     return found, failed
 
 
@@ -223,22 +223,32 @@ def span(values: Iterable[float]) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
-def differences(groups: dict[str, dict[int, dict]], measure: Measure) -> dict[str, dict]:
-    """{loss: {'softmax': paired, 'norm-softmax': paired at the same s}}, None where not comparable."""
+def nsl_at(groups: dict, controls: list[dict], scale: float) -> dict | None:
+    """The runs of normalised softmax at this scale, of the table or of the controls made for it; None without any."""
+    of_scale = [members for members in (groups.get("norm-softmax", {}), *controls)
+                if members and next(iter(members.values()))["scale"] == scale]  # fmt: skip
+    return of_scale[0] if of_scale else None
+
+
+def differences(groups: dict[str, dict[int, dict]], controls: list[dict], measure: Measure) -> dict[str, dict]:
+    """{loss: {'softmax': paired, 'norm-softmax': paired at the same s}}, None where not comparable.
+
+    controls: groups of norm-softmax runs at scales other than the table's.
+    """
     result = {}
     for loss, members in groups.items():
-        row = {}
-        for base in ("softmax", "norm-softmax"):
-            comparable = base in groups and base != loss
-            row[base] = paired(members, groups[base], measure, base == "norm-softmax") if comparable else None
-        result[loss] = row
+        softmax = groups.get("softmax") if loss != "softmax" else None
+        scale = next(iter(members.values()))["scale"]
+        nsl = nsl_at(groups, controls, scale) if loss not in ("softmax", "norm-softmax", "adacos") else None
+        result[loss] = {"softmax": paired(members, softmax, measure) if softmax else None,
+                        "norm-softmax": paired(members, nsl, measure, True) if nsl else None}  # fmt: skip
     return result
 
 
-def margin_verdicts(groups: dict[str, dict[int, dict]], measure: Measure) -> dict:
+def margin_verdicts(groups: dict[str, dict[int, dict]], controls: list[dict], measure: Measure) -> dict:
     """How the losses with a margin stand to NSL at the same s: their titles by verdict."""
     found: dict[str, list[str]] = {"higher": [], "lower": [], "undecided": [], "single": []}
-    for loss, row in differences(groups, measure).items():
+    for loss, row in differences(groups, controls, measure).items():
         if LOSSES[loss].own_margin and row["norm-softmax"]:
             found[row["norm-softmax"]["verdict"]].append(LOSSES[loss].title)
     return found | {"compared": sum(map(len, found.values())), "tested": sum(map(len, found.values())) -

@@ -1,7 +1,8 @@
 """Take the report's terminal screenshots: python report/screenshots.py
 
 Runs the program in a pseudo-terminal on the digits that come with the requirements, as a reader without data would, and
-draws what the terminal showed, word for word, into figures/terminal_*.png; only the colours are added. Needs a Unix-like system; takes about a minute.
+draws what the terminal showed, word for word, into figures/terminal_*.png; only the colours are added. Needs a
+Unix-like system; takes about a minute.
 """
 
 import fcntl
@@ -17,7 +18,8 @@ import termios
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)  # where Python put report/
 
 from options import Parser
 from runs import RunError, write_whole
@@ -25,7 +27,11 @@ from runs import RunError, write_whole
 COLUMNS = 118
 PROMPT = "$ "
 RUN = "runs/mnist-5k-arcface-512d-seed0"
-PICTURES = {"three.png": (3, 0), "another-three.png": (3, 1), "eight.png": (8, 0)}  # name: class, which test image of it
+PICTURES = {
+    "three.png": (3, 0),
+    "another-three.png": (3, 1),
+    "eight.png": (8, 0),
+}  # name: class, which test image of it
 SHOTS = {
     "terminal_training": ["train.py --dataset mnist --loss arcface --epochs 5"],
     "terminal_evaluation": [f"evaluate.py {RUN}", f"evaluate.py {RUN} --images {' '.join(PICTURES)}"],
@@ -49,7 +55,7 @@ def write_pictures(folder: Path) -> None:
 
 
 def terminal_output(command: str, folder: Path) -> str:
-    """What a terminal COLUMNS wide shows of `python COMMAND` run in `folder`, progress bars as they stood at the end."""
+    """What a terminal COLUMNS wide shows of `python COMMAND` run in `folder`, with each progress bar as it ended."""
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("4H", 40, COLUMNS, 0, 0))
     script, *arguments = command.split()
