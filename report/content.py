@@ -44,7 +44,7 @@ def protocol(runs: list[Run]) -> dict[str, Any]:
         "devices": "; ".join(sorted({f["device"] for f in facts})),
         "precision": " and ".join(sorted({f["precision"] for f in facts})),
         "torch": ", ".join(sorted({f["torch"].split("+")[0] for f in facts})),
-        "shift": first["shift"], "flip": first["flip"], "warmup": span(f["margin_warmup"] for f in facts),
+        "shift": first["shift"], "flip": first["flip"], "warmup": span(100 * f["margin_warmup"] for f in facts) + " %",
         "pairs": f"{first['verification'].get('pairs', 0):,}", "scale": span(
             f["scale"] for f in facts if f["loss"] not in ("softmax", "adacos")),
         "runs": len(facts), "seeds": span({run.loss: sum(r.loss == run.loss for r in runs) for run in runs}.values()),
