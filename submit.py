@@ -10,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+from errors import command_line
 from options import Parser
 from report.build import AWAITED, author_of, build, missing_figures
 from runs import RunError, write_whole
@@ -103,6 +104,7 @@ def submit(root: Path, folder: Path, last: str, first: str, number: str) -> tupl
     return path, found
 
 
+@command_line("submit.py")
 def main() -> int:
     """The command line: returns the exit status."""
     parser = Parser(prog="submit.py", description="Pack the course submission as LAST_FIRST_ID_Project1.zip.")
@@ -111,11 +113,7 @@ def main() -> int:
     parser.add_argument("--id", required=True, help="student number")
     parser.add_argument("--output-dir", default=".", help="where the zip goes (default: here)")
     flags = parser.parse_args()
-    try:
-        path, found = submit(ROOT, Path(flags.output_dir), flags.last_name, flags.first_name, flags.id)
-    except (RunError, OSError) as error:
-        print(f"submit.py: error: {error}", file=sys.stderr)
-        return 2
+    path, found = submit(ROOT, Path(flags.output_dir), flags.last_name, flags.first_name, flags.id)
     for item, names in found.items():
         shown = names if len(names) <= 3 else [*names[:2], f"... {len(names)} files"]
         print(f"[x] {item}: {', '.join(shown)}")

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # where Python put report/
 
+from errors import command_line
 from options import Parser
 from runs import RunError, read_json, write_whole
 
@@ -127,19 +128,16 @@ def build(root: Path = ROOT, author: dict | None = None) -> bool:
     return True
 
 
+@command_line("build.py")
 def main() -> int:
     """The command line: returns the exit status."""
     parser = Parser(prog="build.py", description="Typeset report/report.pdf from the stored results.")
     for name in ("first-name", "last-name", "id"):
         parser.add_argument(f"--{name}", help="the author's, in place of report/author.json")
     flags = parser.parse_args()
-    try:
-        author = author_of(ROOT, first_name=flags.first_name, last_name=flags.last_name, id=flags.id)
-        written = build(ROOT, author)
-        missing = missing_figures(ROOT)
-    except (RunError, OSError) as error:
-        print(f"build.py: error: {error}", file=sys.stderr)
-        return 2
+    author = author_of(ROOT, first_name=flags.first_name, last_name=flags.last_name, id=flags.id)
+    written = build(ROOT, author)
+    missing = missing_figures(ROOT)
     if missing:
         print(f"warning: left out for lack of a PNG: {', '.join(missing)}; run plot_embeddings.py", file=sys.stderr)
     print(f"{'wrote' if written else 'up to date:'} {PDF}")

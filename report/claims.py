@@ -39,8 +39,8 @@ def claims(main: dict[str, dict], open_set: dict[str, dict]) -> list[dict]:
         ("accuracy", "arcface", "norm-softmax", "accuracy", "higher", True, main),
         ("normalising", "norm-softmax", "softmax", "eer", "lower", False, main),
         ("verification", "arcface", "softmax", "eer", "lower", False, main),
-        ("order", "arcface", "cosface", "accuracy", "higher", True, main),
         ("unseen", "arcface", "softmax", "eer", "lower", False, open_set),
+        ("order", "arcface", "cosface", "accuracy", "higher", True, main),
     )
     rows = []
     for key, loss, base, measure, expected, same_scale, groups in wanted:

@@ -21,8 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # where Python put report/
 
+from errors import command_line
 from options import Parser
-from runs import RunError, write_whole
+from runs import write_whole
 
 COLUMNS = 118
 PROMPT = "$ "
@@ -113,22 +114,19 @@ def draw(text: str, path: Path) -> None:
     write_whole(path, buffer.getvalue())
 
 
+@command_line("screenshots.py")
 def main() -> int:
     """The command line: returns the exit status."""
     parser = Parser(prog="screenshots.py", description="Run the program and draw what the terminal showed.")
     parser.add_argument("--figures-dir", default=str(ROOT / "figures"), help="where the PNGs go (default: figures)")
     flags = parser.parse_args()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            write_pictures(Path(folder))
-            for name, commands in SHOTS.items():
-                shown = [f"{PROMPT}python {command}\n{terminal_output(command, Path(folder))}" for command in commands]
-                path = Path(flags.figures_dir) / f"{name}.png"
-                draw("\n".join(shown), path)
-                print(f"wrote {path}")
-    except (RunError, OSError) as error:
-        print(f"screenshots.py: error: {error}", file=sys.stderr)
-        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        write_pictures(Path(folder))
+        for name, commands in SHOTS.items():
+            shown = [f"{PROMPT}python {command}\n{terminal_output(command, Path(folder))}" for command in commands]
+            path = Path(flags.figures_dir) / f"{name}.png"
+            draw("\n".join(shown), path)
+            print(f"wrote {path}")
     return 0
 
 
