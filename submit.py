@@ -13,7 +13,7 @@ from pathlib import Path
 from errors import command_line
 from options import Parser
 from report.build import AWAITED, author_of, build, missing_figures
-from runs import RunError, write_whole
+from runs import RunError, write_json, write_whole
 
 ROOT = Path(__file__).resolve().parent
 # What the assignment asks for, and the files that answer it.
@@ -95,7 +95,10 @@ def submit(root: Path, folder: Path, last: str, first: str, number: str) -> tupl
     path = folder / file_name(last, first, number)
     if not folder.is_dir():
         raise RunError(f"{folder} is no folder: make it or choose another --output-dir")
-    build(root, author_of(root, first_name=first, last_name=last, id=number))
+    author = author_of(root, first_name=first, last_name=last, id=number)
+    if author != author_of(root):
+        write_json(root / "report" / "author.json", author)  # so that the report typeset again keeps the name
+    build(root, author)
     found = chosen_files(root)
     names = sorted(name for files in found.values() for name in files)
     content = pack(root, names)

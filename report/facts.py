@@ -199,7 +199,7 @@ def settings_text(facts: dict) -> str:
 def table(groups: dict[str, dict[int, dict]], names: tuple[str, ...]) -> dict:
     """Rows for every loss, stored or not: title, settings, n, epochs and a cell a measure; the best one marked."""
     best = {name: best_loss(groups, MEASURES[name]) for name in names}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for loss, entry in LOSSES.items():
         members = groups.get(loss)
         if not members:

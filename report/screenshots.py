@@ -51,7 +51,7 @@ def write_pictures(folder: Path) -> None:
 
     dataset = load_dataset("mnist", folder / "data", download=False, log=lambda line: None)
     for name, (label, which) in PICTURES.items():
-        index = (dataset.test_labels == label).nonzero()[which].item()
+        index = (dataset.test_labels == label).nonzero().flatten().tolist()[which]
         Image.fromarray(dataset.test_images[index, 0].numpy()).save(folder / name)
 
 

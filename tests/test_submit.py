@@ -54,6 +54,7 @@ def test_the_zip_has_the_assignments_name_and_the_trees_bytes(project, command, 
     assert all(content == (project / name).read_bytes() for name, content in packed.items())
     author = json.loads(packed["report/report.pdf"])
     assert (author["first_name"], author["last_name"], author["id"]) == ("jane", "doe", "0123456")
+    assert json.loads(packed["report/author.json"]) == author
     for item in "abc":
         assert f"[x] {item}." in done.out
 
