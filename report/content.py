@@ -19,6 +19,7 @@ from report.facts import (
     group,
     margin_verdicts,
     number,
+    set_aside,
     sources,
     span,
     stored_runs,
@@ -149,6 +150,7 @@ def content(results: Path) -> dict[str, Any]:
     loss, measure = OVERVIEW
     return {
         "level": f"{LEVEL:.0%}".replace("%", " %"), "dim": DIM, "runs": len(runs), "failed": failed,
+        "aside": set_aside(runs),
         "losses": len(LOSSES), "sources": sources(runs),
         "protocol": {name: protocol([run for run in plain if run.dataset == name]) for name in DATASETS},
         "main": {name: by_dataset(runs, name) for name in DATASETS},

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 from losses import LOSSES, WITHOUT_SCALE
 from plot_style import data_title
 from recipes import Settings
-from runs import RunError, read_json
+from runs import read_json
 
 DATASETS = ("mnist", "cifar10")
 DIM = 512  # the main comparison's
 LEVEL = 0.95
 # What two runs must share for their difference to be the loss's doing. Precision: bf16 and fp32 differ by noise alone.
-SHARED = ("epochs", "batch_size", "lr", "widths", "shift", "flip", "fingerprint", "unseen_classes", "margin_warmup",
-          "scale_start")  # fmt: skip
+SHARED = ("epochs", "batch_size", "lr", "schedule", "widths", "shift", "flip", "fingerprint", "unseen_classes",
+          "margin_warmup", "scale_start")  # fmt: skip
 MINUS = "−"
 
 
@@ -81,43 +81,66 @@ class Run(NamedTuple):
 
 
 def stored_runs(results: Path) -> tuple[list[Run], list[str]]:
-    """The finished runs in `results`, and the names of runs stored without figures (failed)."""
+    """The runs in `results` that have figures, and the names of those that failed where the recipe should have worked.
+
+    A run that ended near chance is both: it counts in its row's mean and is named. Where MNIST was not to be had, runs
+    on the embedded sample stand in for it; their titles say so.
+    """
     found, failed = [], []
     for path in sorted(results.glob("*-seed*.json")):
         facts = read_json(path)
-        if MEASURES["accuracy"].read(facts) is None:
-            failed.append(path.stem)
-            continue
-        # A name is train.py's own, then what is not the recipe's as -flag=value.
-        suffix = re.sub(r".*-seed\d+", "", path.stem)
-        without = "-".join(re.sub(r"\W", "_", name) for name in facts["hold_out"])
-        extra = suffix.removeprefix(f"-without-{without}").lstrip("-")
-        found.append(Run(facts["dataset"], facts["loss"], facts["embedding_dim"], facts["seed"],
-                         ", ".join(facts["unseen_classes"]), extra, facts))  # fmt: skip
+        measured = MEASURES["accuracy"].read(facts) is not None
+        if not measured or "failed" in facts:
+            failed += [path.stem] if facts.get("part") != "sensitivity" else []  # grids are there to find failures
+        if measured:
+            # A name is train.py's own, then what is not the recipe's as -flag=value.
+            suffix = re.sub(r".*-seed\d+", "", path.stem)
+            without = "-".join(re.sub(r"\W", "_", name) for name in facts["hold_out"])
+            extra = suffix.removeprefix(f"-without-{without}").lstrip("-")
+            held_out = ", ".join(facts["unseen_classes"])
+            found.append(
+                Run(facts["dataset"], facts["loss"], facts["embedding_dim"], facts["seed"], held_out, extra, facts)
+            )
+    if not any(run.dataset == "mnist" for run in found):
+        found = [run._replace(dataset="mnist") if run.dataset == "mnist-5k" else run for run in found]
     return found, failed
 
 
-def group(runs: Iterable[Run], **wanted: object) -> dict[str, dict[int, dict]]:
-    """{loss: {seed: metrics}} of the runs with the wanted attributes, in the order of LOSSES.
+def alike(runs: list[Run]) -> tuple[list[Run], list[Run]]:
+    """Runs of one loss in two parts: the most that differ in nothing but their seed, and the rest.
 
-    RunError when runs of one loss differ in more than their seed: their mean would be of no one thing.
+    Results of an older recipe lie beside those of a newer one until all have been run again.
     """
+    free = {"seed", "precision"} | ({"scale"} if runs and runs[0].loss in WITHOUT_SCALE else set())  # an outcome
+    names = [*(f.name for f in fields(Settings) if f.name not in free), "fingerprint"]
+    kinds: list[list[Run]] = []
+    for run in runs:
+        for kind in kinds:
+            first = kind[0].facts
+            if all(run.facts[n] == first[n] for n in names if n in run.facts and n in first):
+                kind.append(run)
+                break
+        else:
+            kinds.append([run])
+    most = max(kinds, key=len, default=[])
+    return most, [run for run in runs if run not in most]
+
+
+def group(runs: Iterable[Run], **wanted: object) -> dict[str, dict[int, dict]]:
+    """{loss: {seed: metrics}} of the runs with the wanted attributes, alike but for their seed, in LOSSES' order."""
     chosen = [run for run in runs if all(getattr(run, name) == value for name, value in wanted.items())]
-    groups: dict[str, dict[int, dict]] = {}
-    for loss in LOSSES:
-        members = {run.seed: run.facts for run in sorted(chosen, key=lambda r: r.seed) if run.loss == loss}
-        if members:
-            groups[loss] = members
-            free = {"seed", "precision"} | ({"scale"} if loss in WITHOUT_SCALE else set())  # AdaCos's is an outcome
-            first = next(iter(members.values()))
-            for facts in members.values():
-                for name in (*(f.name for f in fields(Settings) if f.name not in free), "fingerprint"):
-                    if facts.get(name) != first.get(name):
-                        raise RunError(
-                            f"stored {loss} runs of one table row differ in {name}: {first.get(name)} and "
-                            f"{facts.get(name)}; run all of their seeds again with the same settings"
-                        )
-    return groups
+    kept = {loss: alike([run for run in chosen if run.loss == loss])[0] for loss in LOSSES}
+    return {loss: {run.seed: run.facts for run in sorted(members, key=lambda r: r.seed)}
+            for loss, members in kept.items() if members}  # fmt: skip
+
+
+def set_aside(runs: Iterable[Run]) -> list[str]:
+    """Names of runs that no table shows because their settings differ from the other seeds' of their row."""
+    rows: dict[tuple, list[Run]] = {}
+    for run in runs:
+        rows.setdefault((run.dataset, run.loss, run.dim, run.held_out, run.extra), []).append(run)
+    rest = [run for members in rows.values() for run in alike(members)[1]]
+    return [f"{r.dataset}-{r.loss}-{r.dim}d-seed{r.seed}{'-' if r.extra else ''}{r.extra}" for r in rest]
 
 
 def number(value: float, digits: int, signed: bool = False) -> str:

@@ -266,10 +266,12 @@ def test_only_a_best_that_beats_every_other_is_bold():
     assert facts.best_loss({"arcface": clear["arcface"]}, measure) is None
 
 
-def test_a_row_of_mixed_settings_is_refused(tmp_path):
-    runs = [facts.Run("mnist", "arcface", 512, seed, "", "", run(seed=seed, epochs=7 + seed)) for seed in (0, 1)]
-    with pytest.raises(RunError, match="arcface runs of one table row differ in epochs: 7 and 8"):
-        facts.group(runs, dim=512)
+def test_runs_of_other_settings_are_set_aside_and_named():
+    runs = [facts.Run("mnist", "arcface", 512, i, "", "", run(seed=i, epochs=7 + (i == 0))) for i in range(3)]
+    assert list(facts.group(runs, dim=512)["arcface"]) == [1, 2]
+    assert facts.set_aside(runs) == ["mnist-arcface-512d-seed0"]
+    other_scale = [facts.Run("mnist", "adacos", 512, i, "", "", run("adacos", i, scale=3.0 + i)) for i in range(2)]
+    assert list(facts.group(other_scale, dim=512)["adacos"]) == [0, 1]  # AdaCos finds its own
 
 
 def test_stored_runs_are_told_apart_by_name(tmp_path):
@@ -279,12 +281,23 @@ def test_stored_runs_are_told_apart_by_name(tmp_path):
     store("mnist-li-arcface-512d-seed0", loss="li-arcface")
     store("mnist-arcface-512d-seed0-scale=4-margin=0.5")
     store("mnist-arcface-512d-seed1-without-7-8", hold_out=["7", "8"], unseen_classes=["7", "8"], seed=1)
+    store("mnist-softmax-512d-seed2", loss="softmax", seed=2, failed="ended near chance")
+    store("mnist-cosface-512d-seed0-scale=64", loss="cosface", failed="ended near chance", part="sensitivity")
     (tmp_path / "mnist-arcface-512d-seed9.json").write_text('{"failed": "diverged"}')
     found, failed = facts.stored_runs(tmp_path)
     assert {(r.loss, r.extra, r.held_out) for r in found} == {
-        ("li-arcface", "", ""), ("arcface", "scale=4-margin=0.5", ""), ("arcface", "", "7, 8"),
+        ("li-arcface", "", ""), ("arcface", "scale=4-margin=0.5", ""), ("arcface", "", "7, 8"), ("softmax", "", ""),
+        ("cosface", "scale=64", ""),
     }  # fmt: skip
-    assert failed == ["mnist-arcface-512d-seed9"]
+    assert failed == ["mnist-arcface-512d-seed9", "mnist-softmax-512d-seed2"]
+
+
+def test_the_embedded_sample_stands_in_for_mnist_and_says_so(tmp_path):
+    metrics = run() | {"dataset": "mnist-5k"}
+    (tmp_path / "mnist-5k-arcface-512d-seed0.json").write_text(json.dumps(metrics))
+    found = content.content(tmp_path)
+    assert found["overview"]["mnist"]["mean"] == "99.00"
+    assert "5k" in found["sources"]["mnist"]["title"]
 
 
 def test_the_whole_content_of_a_full_study(tmp_path):
