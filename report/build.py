@@ -1,0 +1,148 @@
+"""Typeset the report: python report/build.py     (--first-name, --last-name and --id put an author on it)
+
+Everything the text shows besides its words comes from here: numbers from report/results/, theory from the program's own
+functions, code excerpts from the files themselves. The same inputs give the same bytes: the fonts are the compiler's
+own and the date is fixed.
+"""
+
+import ast
+import json
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)  # where Python put report/
+
+from errors import command_line
+from options import Parser
+from runs import RunError, read_json, write_whole
+
+PDF = ROOT / "report" / "report.pdf"
+# PNGs in figures/ that the report does not show, each with the reason.
+LEFT_OUT = {
+    "accuracy_mnist": "the report typesets these tables itself",
+    "accuracy_cifar10": "the report typesets these tables itself",
+}
+# Figures that the text has a place for and the plotting code does not draw yet; the report leaves them out meanwhile.
+AWAITED = {
+    "worked_example", "head", "target_logit", "decision_margins", "feasible_margin", "scale_bound", "training_curves",
+    "confusion", "target_angles", "pair_angles", "roc", "embeddings_2d_cifar10", "embeddings_3d_cifar10", "filmstrip",
+    "roc_open", "sensitivity", "embedding_size", "head_cost", "extremes",
+}  # fmt: skip
+# name in the text: file, and the functions shown from it, without their docstrings.
+EXCERPTS = {
+    "psi": ("losses.py", ("sine_of", "target_psi")),
+    "logits": ("losses.py", ("CosineLogits.forward",)),
+    "margins": ("losses.py", ("CosineHead.active_margins", "CosineHead.forward")),
+    "adacos": ("losses.py", ("AdaCosHead.update_scale",)),
+    "step": ("train.py", ("Trainer.step",)),
+}
+
+
+def excerpt(path: Path, name: str) -> str:
+    """Source of the function or class `name` (dotted for methods) in a Python file, without docstring, dedented.
+
+    Raises RunError when the file has no such name.
+    """
+    source = path.read_text(encoding="utf-8")
+    node: ast.AST = ast.parse(source)
+    for part in name.split("."):
+        kinds = (ast.FunctionDef, ast.ClassDef)
+        found = [n for n in getattr(node, "body", []) if isinstance(n, kinds) and n.name == part]
+        if not found:
+            raise RunError(f"{path.name} has no {name}, which the report quotes: change EXCERPTS in report/build.py")
+        node = found[0]
+    assert isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    lines = source.splitlines()
+    kept = range(node.lineno - 1, node.end_lineno or node.lineno)
+    if ast.get_docstring(node) is not None:
+        docstring = node.body[0]
+        dropped = range(docstring.lineno - 1, docstring.end_lineno or docstring.lineno)
+        return textwrap.dedent("\n".join(lines[i] for i in kept if i not in dropped))
+    return textwrap.dedent("\n".join(lines[i] for i in kept))
+
+
+def figures_named(folder: Path) -> list[str]:
+    """The figures that the text shows, by the name of their PNG in figures/, in the order of the sections."""
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.typ")))
+    return list(dict.fromkeys(re.findall(r'#pic\(\s*"([\w-]+)"', text)))
+
+
+def captions(root: Path) -> dict[str, str]:
+    """{figure: caption} as the plotting code left them in figures/captions.json; empty without that file."""
+    path = root / "figures" / "captions.json"
+    return {name.removesuffix(".png"): text for name, text in read_json(path).items()} if path.exists() else {}
+
+
+def missing_figures(root: Path) -> list[str]:
+    """Figures that the text shows and figures/ lacks."""
+    return [name for name in figures_named(root / "report") if not (root / "figures" / f"{name}.png").exists()]
+
+
+def author_of(root: Path, **given: str | None) -> dict:
+    """report/author.json with the values given, if any, in place of its own."""
+    return read_json(root / "report" / "author.json") | {name: value for name, value in given.items() if value}
+
+
+def inputs(root: Path, author: dict) -> dict:
+    """Everything that the text takes its numbers, excerpts and figures from. RunError when results are unusable."""
+    from report.content import content
+    from report.theory import theory
+
+    shown = figures_named(root / "report")
+    known = captions(root)
+    return {
+        "author": author, "theory": theory(), "study": content(root / "report" / "results"),
+        "code": {name: {"file": file, "source": "\n\n".join(excerpt(root / file, part) for part in parts)}
+                 for name, (file, parts) in EXCERPTS.items()},
+        "figures": {name: known.get(name, "") for name in shown if (root / "figures" / f"{name}.png").exists()},
+    }  # fmt: skip
+
+
+def compile_report(root: Path, author: dict) -> bytes:
+    """The report as PDF. RunError with the compiler's first line when it cannot be typeset."""
+    try:
+        import typst
+    except ImportError:
+        raise RunError("the typst package is missing: pip install -r requirements.txt") from None
+    facts = json.dumps(inputs(root, author), ensure_ascii=False)
+    try:
+        return typst.compile(
+            str(root / "report" / "report.typ"), root=str(root), sys_inputs={"facts": facts},
+            ignore_system_fonts=True, timestamp=0,
+        )  # fmt: skip
+    except typst.TypstError as error:
+        raise RunError(f"report.typ does not compile: {error}") from None
+
+
+def build(root: Path = ROOT, author: dict | None = None) -> bool:
+    """Write report/report.pdf if it is not what the inputs give now; returns whether it was written."""
+    pdf = compile_report(root, author or author_of(root))
+    path = root / "report" / "report.pdf"
+    if path.exists() and path.read_bytes() == pdf:
+        return False
+    write_whole(path, pdf)
+    return True
+
+
+@command_line("build.py")
+def main() -> int:
+    """The command line: returns the exit status."""
+    parser = Parser(prog="build.py", description="Typeset report/report.pdf from the stored results.")
+    for name in ("first-name", "last-name", "id"):
+        parser.add_argument(f"--{name}", help="the author's, in place of report/author.json")
+    flags = parser.parse_args()
+    author = author_of(ROOT, first_name=flags.first_name, last_name=flags.last_name, id=flags.id)
+    written = build(ROOT, author)
+    missing = missing_figures(ROOT)
+    if missing:
+        print(f"warning: left out for lack of a PNG: {', '.join(missing)}; run plot_embeddings.py", file=sys.stderr)
+    print(f"{'wrote' if written else 'up to date:'} {PDF}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

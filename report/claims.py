@@ -1,0 +1,49 @@
+"""What the papers claim beside what the study measured: one row a claim, its verdict computed from stored results."""
+
+import json
+from pathlib import Path
+
+from report.facts import MEASURES, number, paired
+
+PAPERS = Path(__file__).with_name("papers.json")
+
+
+def papers() -> dict:
+    """Figures quoted from the papers, each with its place in them."""
+    return json.loads(PAPERS.read_text(encoding="utf-8"))
+
+
+def claim(groups: dict, loss: str, base: str, measure: str, expected: str, same_scale: bool = False) -> dict:
+    """Whether `loss` stands to `base` as expected ('higher' or 'lower'): 'yes', 'no', 'open' or 'unmeasured'."""
+    if loss not in groups or base not in groups:
+        return {"verdict": "unmeasured", "difference": None}
+    difference = paired(groups[loss], groups[base], MEASURES[measure], same_scale)
+    if difference is None:
+        return {"verdict": "unmeasured", "difference": None}
+    verdict = {"undecided": "open", "single": "open", expected: "yes"}.get(difference["verdict"], "no")
+    return {"verdict": verdict, "difference": difference}
+
+
+def paper_angles(quoted: dict) -> dict:
+    """Differences ArcFace - NSL in degrees in the ArcFace paper's Table 3, as text."""
+    table = quoted["arcface_table_3"]["degrees"]
+    return {name: number(values[1] - values[0], 2, signed=True) for name, values in table.items()}
+
+
+def claims(main: dict[str, dict], open_set: dict[str, dict]) -> list[dict]:
+    """The rows: key, and a verdict a data set; main and open_set: {data set: groups}."""
+    wanted = (
+        ("intra", "arcface", "norm-softmax", "intra", "lower", True, main),
+        ("inter", "arcface", "norm-softmax", "inter", "higher", True, main),
+        ("w_ec", "arcface", "norm-softmax", "w_ec", "lower", True, main),
+        ("accuracy", "arcface", "norm-softmax", "accuracy", "higher", True, main),
+        ("normalising", "norm-softmax", "softmax", "eer", "lower", False, main),
+        ("verification", "arcface", "softmax", "eer", "lower", False, main),
+        ("unseen", "arcface", "softmax", "eer", "lower", False, open_set),
+        ("order", "arcface", "cosface", "accuracy", "higher", True, main),
+    )
+    rows = []
+    for key, loss, base, measure, expected, same_scale, groups in wanted:
+        found = {name: claim(groups.get(name, {}), loss, base, measure, expected, same_scale) for name in main}
+        rows.append({"key": key, "found": found})
+    return rows

@@ -1,0 +1,164 @@
+"""All of the study's numbers in one value for the report's text: tables, differences, claims, protocol."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from losses import LOSSES
+from plot_style import data_title
+from report.claims import claims, paper_angles, papers
+from report.facts import (
+    DATASETS,
+    DIM,
+    LEVEL,
+    MEASURES,
+    TABLES,
+    Run,
+    cell,
+    differences,
+    group,
+    margin_verdicts,
+    number,
+    set_aside,
+    sources,
+    span,
+    stored_runs,
+    table,
+)
+from runs import read_json
+
+DIMENSIONS = (2, 3, 8, 32, 128, 512, 1024)
+OVERVIEW = ("arcface", "accuracy")  # what the abstract quotes of each data set
+
+
+def protocol(runs: list[Run]) -> dict[str, Any]:
+    """What the main runs of one data set had in common, as text; spans where they differ."""
+    facts = [run.facts for run in runs]
+    if not facts:
+        return {}
+    first = facts[0]
+    return {
+        "epochs": span(f["epochs"] for f in facts), "batch": span(f["batch_size"] for f in facts),
+        "lr": span(f["lr"] for f in facts), "widths": "/".join(str(w) for w in first["widths"]),
+        "parameters": span_of_thousands([f["parameters"] for f in facts]),
+        "head": f"{len(first['classes']) * first['embedding_dim']:,}",
+        "devices": "; ".join(sorted({f["device"] for f in facts})),
+        "precision": " and ".join(sorted({f["precision"] for f in facts})),
+        "torch": ", ".join(sorted({f["torch"].split("+")[0] for f in facts})),
+        "shift": first["shift"], "flip": first["flip"], "warmup": span(100 * f["margin_warmup"] for f in facts) + " %",
+        "pairs": f"{first['verification'].get('pairs', 0):,}", "scale": span(
+            f["scale"] for f in facts if f["loss"] not in ("softmax", "adacos")),
+        "runs": len(facts), "seeds": span({run.loss: sum(r.loss == run.loss for r in runs) for run in runs}.values()),
+    }  # fmt: skip
+
+
+def span_of_thousands(values: list[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def drawn(runs: list[Run], dataset: str, dim: int) -> dict:
+    """The groups of a low dimension; their runs may be shorter than the recipe's, and say so in their names."""
+    short = [run._replace(extra="") if run.extra.startswith("epochs=") else run for run in runs]
+    return group(short, dataset=dataset, dim=dim, held_out="", extra="")
+
+
+def low_tables(runs: list[Run], dataset: str) -> list[dict]:
+    """The tables of a data set in two and three dimensions, those with a run."""
+    tables = []
+    for dim in (2, 3):
+        groups = drawn(runs, dataset, dim)
+        if groups:
+            tables.append({"dim": dim, **table(groups, TABLES["low"])})
+    return tables
+
+
+def dimension_table(runs: list[Run], dataset: str, loss: str = "arcface") -> list[dict]:
+    """Accuracy and angles of one loss against the embedding's size, as far as measured."""
+    rows = []
+    for dim in DIMENSIONS:
+        members = group(runs, dataset=dataset, dim=dim, held_out="", extra="").get(loss)
+        if members:
+            cells = [cell(members, MEASURES[name]) for name in ("accuracy", "intra", "inter", "eer")]
+            rows.append({"dim": dim, "n": len(members), "cells": cells, "epochs": span(
+                f["epochs"] for f in members.values())})  # fmt: skip
+    return rows
+
+
+def compared(groups: dict, controls: list[dict]) -> list[dict]:
+    """A row a loss: its accuracy differences to softmax, and to NSL at the same scale."""
+    rows = differences(groups, controls, MEASURES["accuracy"])
+    return [{"loss": loss, "title": LOSSES[loss].title, **rows[loss]} for loss in LOSSES if loss in rows]
+
+
+def controls_of(runs: list[Run], dataset: str) -> list[dict]:
+    """Groups of norm-softmax runs at scales beyond the recipe's, made to be compared with margin losses at the same."""
+    names = sorted({run.extra for run in runs if re.fullmatch(r"scale=[\d.]+", run.extra)})
+    found = [group(runs, dataset=dataset, dim=DIM, held_out="", extra=name).get("norm-softmax") for name in names]
+    return [members for members in found if members]
+
+
+def benchmark(results: Path) -> dict | None:
+    """What benchmark.py measured, as text: training speed beside the user's pick, heads by number of classes."""
+    path = results / "benchmark.json"
+    if not path.exists():
+        return None
+    found = read_json(path)
+    machine = next(iter(found.values()))["machine"]
+    speed = [
+        {"data": data_title(one | {"dataset": name}), "ratio": number(one["images_per_second"]["ours"]["ratio"], 1),
+         "images": f"{one['images_per_second']['ours']['median']:,.0f}", "share": f"{one['share_of_peak']:.0%}"[:-1]}
+        for name, one in found.get("throughput", {}).items() if name != "machine"
+    ]  # fmt: skip
+    by_classes = found.get("head", {}).get("classes", {})
+    names = list(next(iter(by_classes.values()), {}))
+    rows = [{"name": name, "ratios": [number(heads[name]["ratio"], 2) for heads in by_classes.values()],
+             "memory": next((f"{heads[name]['peak_mb']:,.0f}" for heads in by_classes.values()
+                             if "peak_mb" in heads[name]), None)} for name in names]  # fmt: skip
+    return {"machine": f"{machine['processor']}, {machine['cores']} cores", "speed": speed, "heads": rows,
+            "classes": [f"{int(c):,}" for c in by_classes], "batch": found.get("head", {}).get("batch")}  # fmt: skip
+
+
+def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
+    """The main tables and comparisons of one data set."""
+    groups, controls = group(runs, dataset=name, dim=DIM, held_out="", extra=""), controls_of(runs, name)
+    return {
+        "accuracy": table(groups, TABLES["accuracy"]), "embedding": table(groups, TABLES["embedding"]),
+        "compared": compared(groups, controls),
+        "verdicts": margin_verdicts(groups, controls, MEASURES["accuracy"]),
+        "verdicts_eer": margin_verdicts(groups, controls, MEASURES["eer"]),
+    }  # fmt: skip
+
+
+def content(results: Path) -> dict[str, Any]:
+    """Everything that the text says about the runs stored in `results`."""
+    runs, failed = stored_runs(results)
+    main = {name: group(runs, dataset=name, dim=DIM, held_out="", extra="") for name in DATASETS}
+    plain = [run for run in runs if run.dim == DIM and not run.held_out and not run.extra]
+    flat = {name: {dim: drawn(runs, name, dim).get("arcface") for dim in (2, 3)} for name in DATASETS}
+    splits = sorted({run.held_out for run in runs if run.held_out})
+    held_out = {name: {s: group(runs, dataset=name, dim=DIM, held_out=s, extra="") for s in splits}
+                for name in DATASETS}  # fmt: skip
+    open_tables = [
+        {"dataset": name, "classes": split, **table(groups, TABLES["open"])}
+        for name, by_split in held_out.items()
+        for split, groups in by_split.items()
+        if groups
+    ]
+    first_split = {name: next((g for g in by_split.values() if g), {}) for name, by_split in held_out.items()}
+    quoted = papers()
+    loss, measure = OVERVIEW
+    return {
+        "level": f"{LEVEL:.0%}".replace("%", " %"), "dim": DIM, "runs": len(runs), "failed": failed,
+        "aside": set_aside(runs),
+        "losses": len(LOSSES), "sources": sources(runs),
+        "protocol": {name: protocol([run for run in plain if run.dataset == name]) for name in DATASETS},
+        "main": {name: by_dataset(runs, name) for name in DATASETS},
+        "overview": {name: cell(g.get(loss, {}), MEASURES[measure]) for name, g in main.items()},
+        "flat": {name: {dim: cell(g or {}, MEASURES["accuracy"]) for dim, g in dims.items()}
+                 for name, dims in flat.items()},
+        "low": {name: low_tables(runs, name) for name in DATASETS},
+        "dimension": {name: dimension_table(runs, name) for name in DATASETS},
+        "open": open_tables, "claims": claims(main, first_split), "papers": quoted,
+        "paper_angles": paper_angles(quoted), "benchmark": benchmark(results),
+    }  # fmt: skip

@@ -1,0 +1,290 @@
+"""The study's numbers for the report: stored results in, finished cells and verdicts out.
+
+A row is a loss with one set of settings over its seeds; a missing row or value is None and shown as a dash. Runs are
+paired by seed, and a difference counts only where its 95 % interval (Student's t over seeds) excludes 0.
+"""
+
+import math
+import re
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from losses import LOSSES, WITHOUT_SCALE
+from plot_style import data_title
+from recipes import Settings
+from runs import read_json
+
+DATASETS = ("mnist", "cifar10")
+DIM = 512  # the main comparison's
+LEVEL = 0.95
+# What two runs must share for their difference to be the loss's doing. Precision: bf16 and fp32 differ by noise alone.
+SHARED = ("epochs", "batch_size", "lr", "schedule", "widths", "shift", "flip", "fingerprint", "unseen_classes",
+          "margin_warmup", "scale_start")  # fmt: skip
+MINUS = "−"
+
+
+class Measure(NamedTuple):
+    """A column: how it is read from a run's metrics, its digits, and whether more or less of it is better (0: no)."""
+
+    read: Callable[[dict], float | None]
+    digits: int
+    better: int
+    title: str
+
+
+def _path(*keys: str, factor: float = 1.0) -> Callable[[dict], float | None]:
+    """Reads facts[key][key]..., times `factor`; None where a part of the way is missing."""
+
+    def read(facts: dict) -> float | None:
+        value: Any = facts
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return None if value is None else factor * value
+
+    return read
+
+
+MEASURES = {
+    "accuracy": Measure(_path("accuracy", "head", "value", factor=100), 2, 1, "Accuracy, %"),
+    "nearest_mean": Measure(_path("accuracy", "nearest_mean", "value", factor=100), 2, 1, "Class mean, %"),
+    "neighbours": Measure(_path("accuracy", "5_nearest_neighbours", "value", factor=100), 2, 1, "5-NN, %"),
+    "intra": Measure(_path("angles", "test", "intra"), 1, -1, "Intra, °"),
+    "inter": Measure(_path("angles", "test", "inter"), 1, 1, "Inter, °"),
+    "w_ec": Measure(_path("angles", "train", "w_ec"), 1, 0, "W-EC, °"),
+    "w_inter": Measure(_path("angles", "train", "w_inter"), 1, 0, "W-Inter, °"),
+    "eer": Measure(_path("verification", "eer", factor=100), 2, -1, "EER, %"),
+    "tar": Measure(_path("verification", "tar_at_far", "0.001", factor=100), 2, 1, "TAR, %"),
+    "map": Measure(_path("retrieval", "map_at_r", factor=100), 2, 1, "MAP@R, %"),
+    "rank_1": Measure(_path("retrieval", "rank_1", factor=100), 2, 1, "Rank-1, %"),
+}
+TABLES = {
+    "accuracy": ("accuracy", "nearest_mean", "neighbours"),
+    "embedding": ("intra", "inter", "w_ec", "w_inter", "eer", "tar", "map"),
+    "low": ("accuracy", "intra", "inter", "eer", "tar", "map"),
+    "open": ("eer", "tar", "rank_1", "map"),
+}
+
+
+class Run(NamedTuple):
+    """A stored run of a standard name."""
+
+    dataset: str
+    loss: str
+    dim: int
+    seed: int
+    held_out: str  # the classes it was not trained on, 'a, b'
+    extra: str  # flags beyond the recipe, as they stand in its name: 'scale=4-epochs=3'
+    facts: dict
+
+
+def stored_runs(results: Path) -> tuple[list[Run], list[str]]:
+    """The runs in `results` that have figures, and the names of those that failed where the recipe should have worked.
+
+    A run that ended near chance is both: it counts in its row's mean and is named. Where MNIST was not to be had, runs
+    on the embedded sample stand in for it; their titles say so.
+    """
+    found, failed = [], []
+    for path in sorted(results.glob("*-seed*.json")):
+        facts = read_json(path)
+        measured = MEASURES["accuracy"].read(facts) is not None
+        if not measured or "failed" in facts:
+            failed += [path.stem] if facts.get("part") != "sensitivity" else []  # grids are there to find failures
+        if measured:
+            # A name is train.py's own, then what is not the recipe's as -flag=value.
+            suffix = re.sub(r".*-seed\d+", "", path.stem)
+            without = "-".join(re.sub(r"\W", "_", name) for name in facts["hold_out"])
+            extra = suffix.removeprefix(f"-without-{without}").lstrip("-")
+            held_out = ", ".join(facts["unseen_classes"])
+            found.append(
+                Run(facts["dataset"], facts["loss"], facts["embedding_dim"], facts["seed"], held_out, extra, facts)
+            )
+    if not any(run.dataset == "mnist" for run in found):
+        found = [run._replace(dataset="mnist") if run.dataset == "mnist-5k" else run for run in found]
+    return found, failed
+
+
+def alike(runs: list[Run]) -> tuple[list[Run], list[Run]]:
+    """Runs of one loss in two parts: the most that differ in nothing but their seed, and the rest.
+
+    Results of an older recipe lie beside those of a newer one until all have been run again.
+    """
+    free = {"seed", "precision"} | ({"scale"} if runs and runs[0].loss in WITHOUT_SCALE else set())  # an outcome
+    names = [*(f.name for f in fields(Settings) if f.name not in free), "fingerprint"]
+    kinds: list[list[Run]] = []
+    for run in runs:
+        for kind in kinds:
+            first = kind[0].facts
+            if all(run.facts[n] == first[n] for n in names if n in run.facts and n in first):
+                kind.append(run)
+                break
+        else:
+            kinds.append([run])
+    most = max(kinds, key=len, default=[])
+    return most, [run for run in runs if run not in most]
+
+
+def group(runs: Iterable[Run], **wanted: object) -> dict[str, dict[int, dict]]:
+    """{loss: {seed: metrics}} of the runs with the wanted attributes, alike but for their seed, in LOSSES' order."""
+    chosen = [run for run in runs if all(getattr(run, name) == value for name, value in wanted.items())]
+    kept = {loss: alike([run for run in chosen if run.loss == loss])[0] for loss in LOSSES}
+    return {loss: {run.seed: run.facts for run in sorted(members, key=lambda r: r.seed)}
+            for loss, members in kept.items() if members}  # fmt: skip
+
+
+def set_aside(runs: Iterable[Run]) -> list[str]:
+    """Names of runs that no table shows because their settings differ from the other seeds' of their row."""
+    rows: dict[tuple, list[Run]] = {}
+    for run in runs:
+        rows.setdefault((run.dataset, run.loss, run.dim, run.held_out, run.extra), []).append(run)
+    rest = [run for members in rows.values() for run in alike(members)[1]]
+    return [f"{r.dataset}-{r.loss}-{r.dim}d-seed{r.seed}{'-' if r.extra else ''}{r.extra}" for r in rest]
+
+
+def number(value: float, digits: int, signed: bool = False) -> str:
+    """A number as text with a true minus sign; what rounds to nothing has no sign."""
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    if not text.strip("+-0."):
+        text = text.lstrip("+-")
+    return text.replace("-", MINUS)
+
+
+def t_interval(values: list[float]) -> tuple[float, float]:
+    """Student's 95 % interval of the mean of at least two values."""
+    from scipy.special import stdtrit
+
+    half = stdtrit(len(values) - 1, (1 + LEVEL) / 2) * statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.fmean(values) - half, statistics.fmean(values) + half
+
+
+def values_of(members: dict[int, dict], measure: Measure) -> dict[int, float]:
+    """{seed: value} of the seeds that have one."""
+    read = {seed: measure.read(facts) for seed, facts in members.items()}
+    return {seed: value for seed, value in read.items() if value is not None}
+
+
+def cell(members: dict[int, dict], measure: Measure) -> dict | None:
+    """Mean and standard deviation over seeds as text, with n; None where no seed has a value."""
+    values = list(values_of(members, measure).values())
+    if not values:
+        return None
+    spread = number(statistics.stdev(values), measure.digits) if len(values) > 1 else None
+    return {"mean": number(statistics.fmean(values), measure.digits), "sd": spread, "n": len(values), "best": False}
+
+
+def paired(a: dict[int, dict], b: dict[int, dict], measure: Measure, same_scale: bool = False) -> dict | None:
+    """The mean difference a - b over shared seeds, with its interval and verdict; None where they cannot be compared.
+
+    verdict: 'higher', 'lower' or 'undecided'; 'single' where one shared seed gives no interval.
+    """
+    names = (*SHARED, "scale") if same_scale else SHARED
+    first, second = next(iter(a.values())), next(iter(b.values()))
+    # Softmax has no scale to grow: that setting differs by what the heads are.
+    free = {"scale_start"} if first["scale_start"] is None or second["scale_start"] is None else set()
+    if any(first.get(name) != second.get(name) for name in names if name not in free):
+        return None
+    left, right = values_of(a, measure), values_of(b, measure)
+    seeds = sorted(left.keys() & right.keys())
+    if not seeds:
+        return None
+    differences = [left[seed] - right[seed] for seed in seeds]
+    result = {"n": len(seeds), "mean": number(statistics.fmean(differences), measure.digits, signed=True)}
+    if len(seeds) == 1:
+        return result | {"low": None, "high": None, "verdict": "single"}
+    low, high = t_interval(differences)
+    verdict = "higher" if low > 0 else "lower" if high < 0 else "undecided"
+    return result | {"low": number(low, measure.digits, True), "high": number(high, measure.digits, True),
+                     "verdict": verdict}  # fmt: skip
+
+
+def best_loss(groups: dict[str, dict[int, dict]], measure: Measure) -> str | None:
+    """The loss better than every other by an interval that excludes 0, or None."""
+    wanted = {1: "higher", -1: "lower"}.get(measure.better)
+    if wanted is None or len(groups) < 2:
+        return None
+    for loss, members in groups.items():
+        others = [paired(members, rest, measure) for name, rest in groups.items() if name != loss]
+        if all(difference and difference["verdict"] == wanted for difference in others):
+            return loss
+    return None
+
+
+def settings_text(facts: dict) -> str:
+    """'s = 16, m₂ = 0.5', the settings of a run's head."""
+    parts = [f"s = {facts['scale']:.3g}"] if facts["loss"] != "softmax" else []
+    names = {"m1": ("m₁", 1), "m2": ("m₂", 0), "m3": ("m₃", 0)}
+    parts += [f"{label} = {facts[name]:.3g}" for name, (label, none) in names.items() if facts[name] != none]
+    return ", ".join(parts)
+
+
+def table(groups: dict[str, dict[int, dict]], names: tuple[str, ...]) -> dict:
+    """Rows for every loss, stored or not: title, settings, n, epochs and a cell a measure; the best one marked."""
+    best = {name: best_loss(groups, MEASURES[name]) for name in names}
+    rows: list[dict[str, Any]] = []
+    for loss, entry in LOSSES.items():
+        members = groups.get(loss)
+        if not members:
+            rows.append({"loss": loss, "title": entry.title, "settings": None, "n": 0, "epochs": None,
+                         "cells": [None] * len(names)})  # fmt: skip
+            continue
+        cells = []
+        for name in names:
+            content = cell(members, MEASURES[name])
+            cells.append(content and content | {"best": best[name] == loss})
+        first = next(iter(members.values()))
+        rows.append({"loss": loss, "title": entry.title, "settings": settings_text(first), "n": len(members),
+                     "epochs": first["epochs"], "cells": cells})  # fmt: skip
+    columns = [{"name": name, "title": MEASURES[name].title} for name in names]
+    return {"columns": columns, "rows": rows, "measured": len(groups), "n": span(len(m) for m in groups.values())}
+
+
+def span(values: Iterable[float]) -> str:
+    """'3', or '1 to 5' where they differ; '0' of none."""
+    low, high = min(found := list(values) or [0]), max(found)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def nsl_at(groups: dict, controls: list[dict], scale: float) -> dict | None:
+    """The runs of normalised softmax at this scale, of the table or of the controls made for it; None without any."""
+    of_scale = [members for members in (groups.get("norm-softmax", {}), *controls)
+                if members and next(iter(members.values()))["scale"] == scale]  # fmt: skip
+    return of_scale[0] if of_scale else None
+
+
+def differences(groups: dict[str, dict[int, dict]], controls: list[dict], measure: Measure) -> dict[str, dict]:
+    """{loss: {'softmax': paired, 'norm-softmax': paired at the same s}}, None where not comparable.
+
+    controls: groups of norm-softmax runs at scales other than the table's.
+    """
+    result = {}
+    for loss, members in groups.items():
+        softmax = groups.get("softmax") if loss != "softmax" else None
+        scale = next(iter(members.values()))["scale"]
+        nsl = nsl_at(groups, controls, scale) if loss not in ("softmax", "norm-softmax", "adacos") else None
+        result[loss] = {"softmax": paired(members, softmax, measure) if softmax else None,
+                        "norm-softmax": paired(members, nsl, measure, True) if nsl else None}  # fmt: skip
+    return result
+
+
+def margin_verdicts(groups: dict[str, dict[int, dict]], controls: list[dict], measure: Measure) -> dict:
+    """How the losses with a margin stand to NSL at the same s: their titles by verdict."""
+    found: dict[str, list[str]] = {"higher": [], "lower": [], "undecided": [], "single": []}
+    for loss, row in differences(groups, controls, measure).items():
+        if LOSSES[loss].own_margin and row["norm-softmax"]:
+            found[row["norm-softmax"]["verdict"]].append(LOSSES[loss].title)
+    return found | {"compared": sum(map(len, found.values())), "tested": sum(map(len, found.values())) -
+                    len(found["single"])}  # fmt: skip
+
+
+def sources(runs: Iterable[Run]) -> dict[str, dict]:
+    """Where each data set's pixels came from, as its runs recorded it."""
+    found: dict[str, dict] = {}
+    for run in runs:
+        facts = run.facts
+        entry = {"title": data_title(facts), "source": facts["source"], "test": f"{facts['test_images']:,}",
+                 "train": f"{facts['train_images']:,}"}  # fmt: skip
+        if not run.held_out:
+            found.setdefault(run.dataset, entry)
+    return found

@@ -1,0 +1,134 @@
+"""Take the report's terminal screenshots: python report/screenshots.py
+
+Runs the program in a pseudo-terminal on the digits that come with the requirements, as a reader without data would, and
+draws what the terminal showed, word for word, into figures/terminal_*.png; only the colours are added. Needs a
+Unix-like system; takes about a minute.
+"""
+
+import fcntl
+import io
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)  # where Python put report/
+
+from errors import command_line
+from options import Parser
+from runs import write_whole
+
+COLUMNS = 118
+PROMPT = "$ "
+RUN = "runs/mnist-5k-arcface-512d-seed0"
+PICTURES = {
+    "three.png": (3, 0),
+    "another-three.png": (3, 1),
+    "eight.png": (8, 0),
+}  # name: class, which test image of it
+SHOTS = {
+    "terminal_training": ["train.py --dataset mnist --loss arcface --epochs 5"],
+    "terminal_evaluation": [f"evaluate.py {RUN}", f"evaluate.py {RUN} --images {' '.join(PICTURES)}"],
+    "terminal_warning": [
+        "train.py --dataset mnist --loss cosface --margin 0.35 --embedding-dim 2 --epochs 1 --validation 0.1",
+        "train.py --dataset mnist --loss adacos --margin 0.5",
+    ],
+}
+
+
+def write_pictures(folder: Path) -> None:
+    """Test digits of mnist-5k as PNG files, for evaluate.py --images."""
+    from PIL import Image
+
+    from data import load_dataset
+
+    dataset = load_dataset("mnist", folder / "data", download=False, log=lambda line: None)
+    for name, (label, which) in PICTURES.items():
+        index = (dataset.test_labels == label).nonzero().flatten().tolist()[which]
+        Image.fromarray(dataset.test_images[index, 0].numpy()).save(folder / name)
+
+
+def terminal_output(command: str, folder: Path) -> str:
+    """What a terminal COLUMNS wide shows of `python COMMAND` run in `folder`, with each progress bar as it ended."""
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("4H", 40, COLUMNS, 0, 0))
+    script, *arguments = command.split()
+    line = [sys.executable, str(ROOT / script), *arguments]
+    process = subprocess.Popen(line, cwd=folder, stdin=child, stdout=child, stderr=child)
+    os.close(child)
+    received = b""
+    while True:
+        try:
+            part = os.read(parent, 65536)
+        except OSError:  # Linux: the other end has been closed
+            break
+        if not part:
+            break
+        received += part
+    os.close(parent)
+    process.wait()
+    return screen(received.decode())
+
+
+def screen(text: str) -> str:
+    """Terminal text with its control characters carried out: carriage returns overwrite, colours are dropped."""
+    lines = []
+    for line in re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text).replace("\r\n", "\n").split("\n"):
+        shown = ""
+        for part in line.split("\r"):
+            shown = part + shown[len(part) :]
+        lines.append(shown.rstrip())
+    return "\n".join(lines).rstrip("\n")
+
+
+def wrapped(text: str) -> list[str]:
+    """Lines cut at COLUMNS, as a terminal cuts them."""
+    return [line[i : i + COLUMNS] for line in text.split("\n") for i in range(0, max(len(line), 1), COLUMNS)]
+
+
+def draw(text: str, path: Path) -> None:
+    """Draw terminal text, light on dark, as a PNG; lines that start with the prompt are commands."""
+    from matplotlib import font_manager
+    from PIL import Image, ImageDraw, ImageFont
+
+    size, margin = 26, 34
+    fonts = [ImageFont.truetype(font_manager.findfont(font_manager.FontProperties(
+        family="DejaVu Sans Mono", weight=weight)), size) for weight in ("normal", "bold")]  # fmt: skip
+    width, height = round(fonts[0].getlength("m")), round(1.32 * size)
+    lines = wrapped(text)
+    picture = Image.new("RGB", (COLUMNS * width + 2 * margin, len(lines) * height + 2 * margin), "#1d232a")
+    pen = ImageDraw.Draw(picture)
+    for i, line in enumerate(lines):
+        colour = "#f4d58d" if "warning:" in line or "error:" in line else "#e6e9ec"
+        command = line.startswith(PROMPT)
+        pen.text((margin, margin + i * height), line, fill="#9fd8b4" if command else colour, font=fonts[command])
+    buffer = io.BytesIO()
+    picture.quantize(32).save(buffer, "PNG", optimize=True)
+    write_whole(path, buffer.getvalue())
+
+
+@command_line("screenshots.py")
+def main() -> int:
+    """The command line: returns the exit status."""
+    parser = Parser(prog="screenshots.py", description="Run the program and draw what the terminal showed.")
+    parser.add_argument("--figures-dir", default=str(ROOT / "figures"), help="where the PNGs go (default: figures)")
+    flags = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        write_pictures(Path(folder))
+        for name, commands in SHOTS.items():
+            shown = [f"{PROMPT}python {command}\n{terminal_output(command, Path(folder))}" for command in commands]
+            path = Path(flags.figures_dir) / f"{name}.png"
+            draw("\n".join(shown), path)
+            print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Pack the course submission: python submit.py --last-name doe --first-name jane --id 0123456
+
+Typesets the report with the author's name on it, packs doe_jane_0123456_Project1.zip, opens it again and checks every
+file before it takes its name. Unzipped into an empty folder, the README's commands work.
+"""
+
+import io
+import re
+import sys
+import zipfile
+from pathlib import Path
+
+from errors import command_line
+from options import Parser
+from report.build import AWAITED, author_of, build, missing_figures
+from runs import RunError, write_json, write_whole
+
+ROOT = Path(__file__).resolve().parent
+# What the assignment asks for, and the files that answer it.
+CHECKLIST = {
+    "a. all Python files": ("*.py", "report/*.py", "tests/*.py"),
+    "b. all generated figures as PNG": ("figures/*.png",),
+    "c. PDF report with code, results, screenshots and conclusion": ("report/report.pdf",),
+    "to run it": ("README.md", "requirements.txt", "pyproject.toml"),
+    "to typeset the report again": ("report/*.typ", "report/*.bib", "report/*.json", "report/results/*.json",
+                                    "report/results/*.npz", "figures/captions.json"),
+}  # fmt: skip
+NEEDED = ("README.md", "requirements.txt", "pyproject.toml", "models.py", "losses.py", "train.py", "evaluate.py",
+          "plot_embeddings.py", "report/report.typ", "report/report.pdf")  # fmt: skip
+LARGEST = 30_000_000  # bytes of the zip
+
+
+def file_name(last: str, first: str, number: str) -> str:
+    """'doe_jane_0123456_Project1.zip'. RunError for a name or number that is empty or no part of a file name."""
+    for value, what in ((last, "--last-name"), (first, "--first-name")):
+        if not re.fullmatch(r"[^\W\d_]+(?:[ '’-][^\W\d_]+)*", value):
+            raise RunError(f"{what} '{value}': give letters, with single spaces, hyphens or apostrophes between")
+    if not re.fullmatch(r"[A-Za-z0-9-]+", number):
+        raise RunError(f"--id '{number}': give letters, digits and hyphens only")
+    return "_".join([*(re.sub(r"[ '’]", "-", value) for value in (last, first)), number, "Project1.zip"])
+
+
+def chosen_files(root: Path) -> dict[str, list[str]]:
+    """{item of CHECKLIST: its files, relative to root, sorted}. RunError naming a needed file that is missing."""
+    found = {
+        item: sorted(
+            path.relative_to(root).as_posix()
+            for pattern in patterns
+            for path in root.glob(pattern)
+            if path.is_file() and not path.name.startswith(".")
+        )
+        for item, patterns in CHECKLIST.items()
+    }
+    present = {name for names in found.values() for name in names}
+    for name in NEEDED:
+        if name not in present:
+            raise RunError(f"{name} is missing: put it back before submitting")
+    absent = [name for name in missing_figures(root) if name not in AWAITED]
+    if absent:
+        raise RunError(f"figures/{absent[0]}.png, shown in the report, is missing: run plot_embeddings.py")
+    return found
+
+
+def pack(root: Path, names: list[str]) -> bytes:
+    """A zip of the named files; no dates, so that the same files give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, (root / name).read_bytes(), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def check(content: bytes, root: Path, names: list[str]) -> None:
+    """Open a packed zip again: RunError unless it holds the named files as they are, valid Python, and not too much."""
+    if len(content) > LARGEST:
+        raise RunError(f"the zip has {len(content):,} bytes, more than {LARGEST:,}: remove figures or stored results")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if archive.namelist() != names:
+            raise RunError("the zip does not hold the files that were packed: try again")
+        for name in names:
+            packed = archive.read(name)
+            if packed != (root / name).read_bytes():
+                raise RunError(f"{name} changed while it was packed: try again")
+            if name.endswith(".py"):
+                try:
+                    compile(packed, name, "exec")
+                except (SyntaxError, ValueError) as error:
+                    raise RunError(f"{name} is not valid Python ({error}): mend it before submitting") from None
+
+
+def submit(root: Path, folder: Path, last: str, first: str, number: str) -> tuple[Path, dict[str, list[str]]]:
+    """Typeset, pack and check; returns the zip's path and the files by item. RunError if anything is not in order."""
+    path = folder / file_name(last, first, number)
+    if not folder.is_dir():
+        raise RunError(f"{folder} is no folder: make it or choose another --output-dir")
+    author = author_of(root, first_name=first, last_name=last, id=number)
+    if author != author_of(root):
+        write_json(root / "report" / "author.json", author)  # so that the report typeset again keeps the name
+    build(root, author)
+    found = chosen_files(root)
+    names = sorted(name for files in found.values() for name in files)
+    content = pack(root, names)
+    check(content, root, names)
+    write_whole(path, content)
+    return path, found
+
+
+@command_line("submit.py")
+def main() -> int:
+    """The command line: returns the exit status."""
+    parser = Parser(prog="submit.py", description="Pack the course submission as LAST_FIRST_ID_Project1.zip.")
+    parser.add_argument("--last-name", required=True)
+    parser.add_argument("--first-name", required=True)
+    parser.add_argument("--id", required=True, help="student number")
+    parser.add_argument("--output-dir", default=".", help="where the zip goes (default: here)")
+    flags = parser.parse_args()
+    path, found = submit(ROOT, Path(flags.output_dir), flags.last_name, flags.first_name, flags.id)
+    for item, names in found.items():
+        shown = names if len(names) <= 3 else [*names[:2], f"... {len(names)} files"]
+        print(f"[x] {item}: {', '.join(shown)}")
+    print(f"{path}: {sum(map(len, found.values()))} files, {path.stat().st_size / 1e6:.1f} MB, checked")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""submit.py: the zip's name, its contents against the tree, and that nothing half-written is left behind."""
+
+import io
+import json
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import report.build
+import submit
+from runs import RunError
+
+ROOT = Path(__file__).resolve().parents[1]
+JANE = ("--last-name", "doe", "--first-name", "jane", "--id", "0123456")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A small tree that can be submitted, with what must not be; the report is typeset as a few bytes."""
+    root = tmp_path / "project"
+    for name in (*submit.NEEDED, "report/build.py", "tests/test_a.py", "figures/one.png", "report/results/a.npz"):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"# x = 1\n")
+    (root / "report" / "report.typ").write_text('#pic("one")[A caption.]')
+    (root / "report" / "author.json").write_text(
+        json.dumps({"first_name": "", "last_name": "", "id": "", "course": ""})
+    )
+    for name in ("data/a.py", "runs/r/checkpoint.pt", "__pycache__/a.pyc", "figures/.one.png.partial", "old.zip"):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    monkeypatch.setattr(submit, "ROOT", root)
+    monkeypatch.setattr(report.build, "compile_report", lambda root, author: json.dumps(author).encode())
+    return root
+
+
+def run(command, folder, *flags):
+    return command(submit.main, *(flags or JANE), "--output-dir", folder)
+
+
+def test_the_zip_has_the_assignments_name_and_the_trees_bytes(project, command, tmp_path):
+    done = run(command, tmp_path)
+    assert done.status == 0, done.err
+    with zipfile.ZipFile(tmp_path / "doe_jane_0123456_Project1.zip") as archive:
+        packed = {name: archive.read(name) for name in archive.namelist()}
+    assert set(packed) == {
+        *submit.NEEDED, "report/build.py", "tests/test_a.py", "figures/one.png", "report/results/a.npz",
+        "report/author.json",
+    }  # fmt: skip
+    assert all(content == (project / name).read_bytes() for name, content in packed.items())
+    author = json.loads(packed["report/report.pdf"])
+    assert (author["first_name"], author["last_name"], author["id"]) == ("jane", "doe", "0123456")
+    assert json.loads(packed["report/author.json"]) == author
+    for item in "abc":
+        assert f"[x] {item}." in done.out
+
+
+def test_the_same_tree_gives_the_same_bytes(project, command, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+        assert run(command, folder).status == 0
+        (project / "train.py").touch()
+    assert next(first.iterdir()).read_bytes() == next(second.iterdir()).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["README.md", "train.py", "report/report.typ", "figures/one.png"])
+def test_a_missing_file_is_named_and_nothing_is_left(project, command, tmp_path, name):
+    (project / name).unlink()
+    out = tmp_path / "out"
+    out.mkdir()
+    done = run(command, out)
+    if name == "report/report.typ":  # the text names the figures; without it there is nothing to typeset
+        assert "report/report.typ" in done.err
+    assert done.status == 2 and Path(name).name in done.err and "Traceback" not in done.err
+    assert len(done.err.splitlines()) == 1
+    assert not any(out.iterdir())
+
+
+def test_python_that_does_not_compile_is_not_submitted(project, command, tmp_path):
+    (project / "losses.py").write_text("def (:\n")
+    out = tmp_path / "out"
+    out.mkdir()
+    done = run(command, out)
+    assert done.status == 2 and "losses.py is not valid Python" in done.err
+    assert not any(out.iterdir())
+
+
+def test_a_zip_that_grew_too_large_is_refused(project, command, tmp_path, monkeypatch):
+    monkeypatch.setattr(submit, "LARGEST", 100)
+    out = tmp_path / "out"
+    out.mkdir()
+    done = run(command, out)
+    assert done.status == 2 and "more than 100" in done.err
+    assert not any(out.iterdir())
+
+
+def test_check_finds_a_file_that_differs_from_the_tree(project):
+    names = ["README.md", "train.py"]
+    content = submit.pack(project, names)
+    submit.check(content, project, names)
+    (project / "train.py").write_text("other = 1\n")
+    with pytest.raises(RunError, match=r"train\.py changed"):
+        submit.check(content, project, names)
+    with pytest.raises(RunError, match="does not hold"):
+        submit.check(content, project, ["README.md"])
+
+
+@pytest.mark.parametrize(
+    ("last", "first", "number"),
+    [("", "jane", "1"), ("doe/..", "jane", "1"), ("doe", "ja_ne", "1"), ("doe", "jane", "1 2"), ("doe", "jane", "")],
+)
+def test_a_name_that_is_none_is_refused(project, command, tmp_path, last, first, number):
+    out = tmp_path / "out"
+    out.mkdir()
+    done = run(command, out, f"--last-name={last}", f"--first-name={first}", f"--id={number}")
+    assert done.status == 2 and len(done.err.splitlines()) == 1
+    assert not any(out.iterdir())
+
+
+def test_names_as_people_have_them():
+    assert submit.file_name("doe", "jane", "0123456") == "doe_jane_0123456_Project1.zip"
+    assert submit.file_name("van der Berg", "Zoë-Anne", "a1") == "van-der-Berg_Zoë-Anne_a1_Project1.zip"
+
+
+def test_the_flags_are_required(project, command, tmp_path):
+    done = run(command, tmp_path, "--last-name", "doe")
+    assert done.status == 2 and "--first-name" in done.err
+
+
+def test_every_python_file_and_figure_of_the_repository_is_in_the_zip():
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
+    wanted = {
+        name for name in listed if name.endswith((".py", ".png", ".typ", ".npz", ".bib")) and (ROOT / name).exists()
+    }
+    packed = {name for names in submit.chosen_files(ROOT).values() for name in names}
+    assert wanted <= packed
+    size = len(submit.pack(ROOT, sorted(packed)))
+    assert size < submit.LARGEST
+    with zipfile.ZipFile(io.BytesIO(submit.pack(ROOT, ["README.md"]))) as archive:
+        assert archive.testzip() is None
