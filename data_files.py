@@ -155,9 +155,10 @@ def _take_out(archive: Path, files: Sequence[str], folder: Path) -> None:
     """Copies these batches out of the archive into the folder: no name or link in it decides where anything goes."""
     with tarfile.open(archive) as tar:
         for file in files:
-            packed = tar.extractfile(f"{CIFAR_BATCHES}/{file}")
+            member = tar.getmember(f"{CIFAR_BATCHES}/{file}")
+            packed = tar.extractfile(member) if member.isreg() else None
             if packed is None:
-                raise KeyError(f"{file} is not a file")
+                raise KeyError(f"{file} is no plain file")
             with packed, open(folder / file, "wb") as out:
                 shutil.copyfileobj(packed, out)
 

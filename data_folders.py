@@ -65,7 +65,8 @@ def _visible(folder: Path, root: Path) -> list[os.DirEntry]:
     with os.scandir(folder) as entries:
         visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
     for entry in visible:
-        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root.resolve()):
+        # Unlike Path.resolve, realpath leaves links in a circle to what is then asked of the entry.
+        if entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(root.resolve()):
             remedy = "copy the files in, or give the folder it points to with --data-dir"
             raise DataError(f"'{entry.path}' is a link to outside the data folder: {remedy}")
     return visible

@@ -16,7 +16,16 @@ import numpy as np
 import metrics as measure
 from errors import command_line, one_line
 from options import Parser, pick_device
-from runs import BAD_CONTENT, RunError, finished_runs, load_checkpoint, read_arrays, read_json, write_json
+from runs import (
+    BAD_CONTENT,
+    RunError,
+    check_weights,
+    finished_runs,
+    load_checkpoint,
+    read_arrays,
+    read_json,
+    write_json,
+)
 
 NEIGHBOURS = 5
 WIDEST_MATRIX = 20  # classes; a wider confusion matrix does not fit a terminal
@@ -65,12 +74,14 @@ def load_network(folder: Path) -> dict[str, Any]:
             raise ValueError("other sizes")
         head = build_head(settings.loss, settings.embedding_dim, classes, **settings.head_options())
         backbone = build_backbone(channels, settings.embedding_dim, size, widths=settings.widths)
-        backbone.load_state_dict(state["model"])
-        head.load_state_dict(state["head"])
+        for part, module in (("model", backbone), ("head", head)):
+            check_weights(state[part], module.state_dict())
+            module.load_state_dict(state[part])
         mean, std = state["mean"], state["std"]
         if mean.shape != (channels,) or std.shape != (channels,) or not std.min() > 0:
             raise ValueError("other statistics")
-        if facts["precision"] != settings.precision or not all(isinstance(name, str) for name in facts["classes"]):
+        differing = [name for name, value in state["config"].items() if facts[name] != value and name != "scale"]
+        if differing or not all(isinstance(name, str) for name in facts["classes"]):  # AdaCos finds its own scale
             raise ValueError("other facts")
     except (RuntimeError, *BAD_CONTENT):
         raise RunError(f"{folder}: checkpoint.pt does not fit its metrics.json; train that run again") from None
@@ -174,7 +185,9 @@ def evaluate_run(folder: Path, data_dir: str, again: bool = False) -> dict:
             train_x, train_y = train_embeddings(folder, facts, data_dir)
             if test["weights"].shape != (len(facts["classes"]), train_x.shape[1]):
                 raise ValueError(f"class weights of shape {test['weights'].shape}")
+            measure.unit(test["embeddings"])  # numbers, all of them
             facts |= evaluate_arrays(test, train_x, train_y, facts["loss"])
+            summary(facts)
         except BAD_CONTENT as error:
             raise RunError(f"{folder}: its files do not fit together ({error}); train that run again") from None
         write_json(folder / "curves.json", take_curves(facts))

@@ -288,13 +288,18 @@ def _finite(value: Any) -> bool:
     return not isinstance(value, torch.Tensor) or bool(value.isfinite().all())
 
 
+def check_weights(saved: dict, own: dict) -> None:
+    """ValueError, or another of BAD_CONTENT, unless saved weights have a network's `own` names, shapes and types."""
+    kinds = [{name: (t.shape, t.dtype) for name, t in weights.items()} for weights in (saved, own)]
+    if kinds[0] != kinds[1]:
+        raise ValueError("weights of another network")
+
+
 def check_state(state: dict, own: dict, epochs: int) -> None:
     """ValueError, or another of BAD_CONTENT, unless a checkpoint's `state` can go on where a fresh run's `own` starts:
     weights of the same shapes and types, the same optimizer settings, and a history of as many epochs as it tells."""
     for part in ("model", "head"):
-        kinds = [{name: (t.shape, t.dtype) for name, t in s[part].items()} for s in (state, own)]
-        if kinds[0] != kinds[1]:
-            raise ValueError(f"other {part} weights")
+        check_weights(state[part], own[part])
     for saved, fresh in zip(state["optimizer"], own["optimizer"], strict=True):
         for theirs, ours in zip(saved["param_groups"], fresh["param_groups"], strict=True):
             # The learning rate moves; further entries come and go with PyTorch's versions.

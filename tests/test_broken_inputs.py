@@ -291,10 +291,7 @@ def test_a_forged_checkpoint_predicts_nothing(run, measure, picture, kind):
     else:
         FORGED[kind](state)
     path.write_bytes(saved(state))
-    good = measure(run, "--images", picture)
-    if kind in ("float64-weights", "int8-weights", "one-too-many", "stretched") and good.status == 0:
-        pytest.fail("taken as if nothing were wrong")
-    assert_refused(good, run)
+    assert_refused(measure(run, "--images", picture), run)
 
 
 def huge_storage(name: str, raw: bytes) -> bytes:
@@ -710,6 +707,8 @@ BAD_MEMBERS = {
     "class-no-utf-8": lambda f: shutil.copytree(f / "train" / "disc", os.fsdecode(os.fsencode(f) + b"/train/caf\xe9")),
     "both-no-utf-8": lambda f: [shutil.copytree(f / p / "disc", os.fsdecode(os.fsencode(f / p) + b"/caf\xe9"))
                                 for p in ("train", "test")],
+    "link-to-itself": lambda f: (f / "train" / "disc" / "x.png").symlink_to("x.png"),
+    "class-links-to-itself": lambda f: (f / "train" / "x").symlink_to("x"),
     "link-out": lambda f: (f / "train" / "disc" / "x.png").symlink_to("/etc/passwd"),
     "class-links-out": lambda f: (f / "train" / "x").symlink_to("/etc"),
     "newline-in-bad-file": a_file("two\nlines.png", b""), "bad-file-no-utf-8": a_file("caf\udce9.png", b""),
@@ -719,7 +718,6 @@ ODD_MEMBERS = {
     "folder-called-png": lambda f: (f / "train" / "disc" / "x.png").mkdir(),
     "pipe": lambda f: os.mkfifo(f / "train" / "disc" / "x.png"),
     "broken-link": lambda f: (f / "train" / "disc" / "x.png").symlink_to(f / "train" / "disc" / "nowhere.png"),
-    "link-to-itself": lambda f: (f / "train" / "disc" / "x.png").symlink_to("x.png"),
     "newline-in-file": a_file("two\nlines.png", GOOD_PNG), "file-no-utf-8": a_file("caf\udce9.png", GOOD_PNG),
     "leading-dash": a_file("-rf.png", GOOD_PNG), "long-name": a_file("x" * 250 + ".png", GOOD_PNG),
     "jpeg-called-png": a_file("x.png", GOOD_PNG), "hidden": a_file(".x.png", b""), "notes": a_file("notes.txt", b"x"),
@@ -734,7 +732,7 @@ ODD_CLASSES = (
     "two words",
     "%s{}",
     "'quotes\"",
-    "..x",
+    "x..",
     "x" * 200,
     "☃",
     "a|b",
@@ -766,7 +764,7 @@ def test_odd_but_sound_class_folders(pictures, kind):
     ODD_MEMBERS[kind](pictures)
     if kind == "gif-of-many":
         (pictures / "train" / "disc" / "x.png").write_bytes(animation())
-    known = kind not in ("folder-called-png", "pipe", "broken-link", "link-to-itself", "hidden", "notes")
+    known = kind not in ("folder-called-png", "pipe", "broken-link", "hidden", "notes")
     dataset = load_dataset("folder", pictures, 16, log=str)
     assert len(dataset.train_images) == 96 + known and len(dataset.test_images) == 32
 
