@@ -3,8 +3,8 @@
     python tests/kill_runs.py [--kills 30] [--seed 0]
 
 The runs are train.py's own, on a quarter of the embedded MNIST digits with a short net, each in a process of its own
-that shares one byte with this one: what it is doing. Half of the kills come at any moment, half while it is at something
-chosen beforehand, so that short moments, a file being written, are met too. Every run goes on with --resume
+that shares one byte with this one: what it is doing. Half of the kills come at any moment, half while the run is at
+something chosen beforehand, so that short moments, a file being written, are met too. Every run goes on with --resume
 until finished; its weights, history, metrics and embeddings must then be those of the undisturbed run to the last bit,
 but for times. The study's store gets the same. Prints where the kills fell; exit status 1 when anything differs.
 """
