@@ -73,9 +73,9 @@ class Settings:
 
 # By data set. Widths: the smallest net that reaches the accuracy; shift: pixels that leave the object in the picture.
 BASE = {
-    "mnist": {"epochs": 7, "batch_size": 256, "lr": 0.05, "widths": (32, 64, 128), "shift": 2, "flip": False},
+    "mnist": {"epochs": 8, "batch_size": 256, "lr": 0.05, "widths": (32, 64, 128), "shift": 2, "flip": False},
     "fashion-mnist": {"epochs": 8, "batch_size": 256, "lr": 0.05, "widths": (32, 64, 128), "shift": 2, "flip": True},
-    "cifar10": {"epochs": 10, "batch_size": 256, "lr": 0.05, "widths": (64, 256, 256), "shift": 2, "flip": True},
+    "cifar10": {"epochs": 10, "batch_size": 256, "lr": 0.05, "widths": (64, 128, 256), "shift": 2, "flip": True},
     "folder": {"epochs": 10, "batch_size": 128, "lr": 0.05, "widths": (64, 128, 256), "shift": 2, "flip": True},
 }
 SMALL_SET = {"epochs": 20, "batch_size": 128}  # mnist-5k: fifteen times fewer images than MNIST, so more epochs
