@@ -14,7 +14,7 @@ from data import Dataset, augment, load_dataset
 from losses import LOSSES, build_head
 from models import build_backbone
 from recipes import Settings, recipe
-from train import Trainer
+from trainer import Trainer
 
 PICK_BATCH = 128  # what tutorials use
 HEAD_BATCH, HEAD_DIM = 256, 512

@@ -93,7 +93,7 @@ def embed_images(network: dict[str, Any], images: Any) -> Any:
     """Embeddings [N, d] of uint8 images [N, C, H, W], in the precision that the run was trained in."""
     import torch
 
-    from train import embed
+    from trainer import embed
 
     device, bf16 = network["mean"].device.type, network["facts"]["precision"] == "bf16"
     autocast = torch.autocast(device, torch.bfloat16, enabled=bf16)

@@ -38,7 +38,7 @@ EXCERPTS = {
     "logits": ("losses.py", ("CosineLogits.forward",)),
     "margins": ("losses.py", ("CosineHead.active_margins", "CosineHead.forward")),
     "adacos": ("losses.py", ("AdaCosHead.update_scale",)),
-    "step": ("train.py", ("Trainer.step",)),
+    "step": ("trainer.py", ("Trainer.step",)),
 }
 
 

@@ -46,7 +46,7 @@ recipes.BASE["mnist"]["widths"] = (8, 16, 32)  # a short net: a run takes a seco
 PHASES = (
     "before the first file", "a training step", "between steps", "writing config.json", "writing history.csv",
     "writing checkpoint.pt", "embedding the test images", "writing embeddings.npz", "writing metrics.json",
-    "measuring", "writing metrics.json again",
+    "measuring", "writing curves.json", "writing metrics.json again",
 )  # fmt: skip
 DOING = mmap.mmap(-1, 1)  # the number of the phase that the child is in
 STORE_KILLS = 20

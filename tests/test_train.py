@@ -25,6 +25,7 @@ import options
 import recipes
 import runs
 import train
+import trainer as training
 from data import load_dataset, to_input
 from losses import LOSSES, build_head
 from recipes import Settings
@@ -386,7 +387,7 @@ def test_a_run_killed_before_its_first_file_resumes(train_tiny, uninterrupted, t
     (tmp_path / "run" / ".config.json.partial").write_text('{"settings": {')
     assert train_tiny(tmp_path, "--name", "run", "--resume").status == 0
     assert_same(everything(tmp_path / "run"), uninterrupted("arcface"))
-    assert len(list((tmp_path / "run").iterdir())) == 5
+    assert len(list((tmp_path / "run").iterdir())) == 6
 
 
 def test_runs_killed_at_random_moments_end_as_the_undisturbed_one():
@@ -898,8 +899,8 @@ def test_learning_rates_rise_then_end_near_zero(make_trainer):
     assert 0 < filters[0] < 0.02 * filters.max() and 0 < filters[-1] < 0.02 * filters.max()
     assert filters.argmax() == 12 and filters.max() == pytest.approx(0.25)  # a tenth of training to rise
     assert (np.diff(filters[:13]) > 0).all() and (np.diff(filters[12:]) < 0).all()
-    np.testing.assert_allclose(biases, train.BIAS_LR * filters)
-    np.testing.assert_allclose(head, train.HEAD_LR * filters / 2)  # the square root of 4 dimensions
+    np.testing.assert_allclose(biases, training.BIAS_LR * filters)
+    np.testing.assert_allclose(head, training.HEAD_LR * filters / 2)  # the square root of 4 dimensions
 
 
 @pytest.mark.parametrize("loss", list(LOSSES))
@@ -1070,8 +1071,8 @@ def spy(monkeypatch):
     monkeypatch.setitem(recipes.BASE["folder"], "shift", 0)
     monkeypatch.setitem(recipes.BASE["folder"], "flip", False)
     seen = {"statistics": set(), "whitening": set(), "steps": set(), "embedded": set()}
-    statistics, step = train.channel_statistics, train.Trainer.step
-    whiten, embed = train.Backbone.init_whitening, train.embed
+    statistics, step = training.channel_statistics, train.Trainer.step
+    whiten, embed = training.Backbone.init_whitening, training.embed
 
     def spied_statistics(images):
         seen["statistics"] |= hashes(images)
@@ -1089,10 +1090,10 @@ def spy(monkeypatch):
         seen["embedded"] |= hashes(images)
         return embed(backbone, images, *rest)
 
-    monkeypatch.setattr(train, "channel_statistics", spied_statistics)
+    monkeypatch.setattr(training, "channel_statistics", spied_statistics)
     monkeypatch.setattr(train.Trainer, "step", spied_step)
-    monkeypatch.setattr(train.Backbone, "init_whitening", spied_whiten)
-    monkeypatch.setattr(train, "embed", spied_embed)
+    monkeypatch.setattr(training.Backbone, "init_whitening", spied_whiten)
+    monkeypatch.setattr(training, "embed", spied_embed)
     return seen
 
 
@@ -1100,7 +1101,7 @@ def assert_only(seen, images):
     """The three ways into training got all of these images and no other."""
     wanted = hashes(images)
     assert seen["statistics"] == wanted and seen["steps"] == wanted
-    normalised = to_input(images, *train.channel_statistics(images)).contiguous()
+    normalised = to_input(images, *training.channel_statistics(images)).contiguous()
     assert seen["whitening"] == hashes(normalised)
 
 
