@@ -1,6 +1,7 @@
 """What all figures share: colours that colour-blind readers can tell apart, fonts, and saving that repeats exactly."""
 
 import io
+import math
 from pathlib import Path
 
 import matplotlib
@@ -9,6 +10,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from losses import LOSSES
 from runs import RunError, write_whole
@@ -46,6 +48,21 @@ plt.rcParams.update({
 def class_colour(index: int) -> str:
     """The colour of class `index`; they repeat after ten."""
     return CLASS_COLOURS[index % len(CLASS_COLOURS)]
+
+
+def loss_style(loss: str) -> dict:
+    """Colour and line of a loss, the same in every figure; lines differ too, for print in black."""
+    index = list(LOSSES).index(loss)
+    lines = ("-", (0, (5, 1)), "-", (0, (3, 1, 1, 1)), "-", (0, (7, 1, 1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (2, 1)))
+    colours = ("#7F7F7F", "#000000", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00")
+    return {"color": colours[index], "linestyle": lines[index], "linewidth": 1.6}
+
+
+def log_ticks(axis) -> None:
+    """Label a logarithmic axis's powers of ten as 10⁻³, without mathtext, and no others."""
+    raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"10{str(round(math.log10(value))).translate(raised)}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def data_title(facts: dict) -> str:

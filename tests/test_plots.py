@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 import plot_embeddings
+import plot_points
 import plot_tables
+from plot_data import Study
 from runs import RunError, write_arrays, write_json
 
 CLASSES = ["apple", "pear", "fig", "plum"]
@@ -184,25 +186,31 @@ def results(tmp_path, monkeypatch):
     return folder
 
 
+def stored_points(dataset, dim):
+    return plot_points.stored_points(Study(plot_embeddings.RESULTS), dataset, dim)
+
+
 def test_the_study_s_figures_come_from_the_stored_results_alone(results, command, tmp_path):
     figures = tmp_path / "figures"
-    done = command(plot_embeddings.main, "--figures-dir", figures)
+    wanted = [f"embeddings_{dim}d_{dataset}" for dim in (2, 3) for dataset in ("mnist", "cifar10")]
+    done = command(plot_embeddings.main, "--figures-dir", figures, "--only", *wanted, "accuracy")
     assert done.status == 0, done.err
+    assert done.out.count("left out") == 1 and "left out embeddings_3d_cifar10: no runs on" in done.out
     pictures = {"embeddings_2d_mnist.png", "embeddings_3d_mnist.png", "embeddings_2d_cifar10.png",
                 "accuracy_mnist.png", "accuracy_cifar10.png"}  # fmt: skip
     written = {path.name for path in figures.iterdir()}
     assert pictures | {"accuracy_mnist.json", "accuracy_cifar10.json"} <= written
     for name in (name for name in written if name.endswith(".png")):
         check_picture(figures / name, least=150)
-    assert done.out.splitlines() == [f"wrote {line.removeprefix('wrote ')}" for line in done.out.splitlines()]
-    assert {Path(line.removeprefix("wrote ")).name for line in done.out.splitlines()} == written
+    told = {Path(line.removeprefix("wrote ")).name for line in done.out.splitlines() if line.startswith("wrote ")}
+    assert told | {"captions.json"} == written
     before = {path.name: path.read_bytes() for path in figures.iterdir()}
-    assert command(plot_embeddings.main, "--figures-dir", figures).status == 0
+    assert command(plot_embeddings.main, "--figures-dir", figures, "--only", *wanted, "accuracy").status == 0
     assert {path.name: path.read_bytes() for path in figures.iterdir()} == before
 
 
 def test_one_run_a_loss_is_drawn_in_the_order_of_the_losses(results):
-    points = plot_embeddings.stored_points("mnist", 2)
+    points = stored_points("mnist", 2)
     assert [(p.facts["loss"], p.facts["seed"]) for p in points] == [("softmax", 0), ("arcface", 0)]
 
 
@@ -211,22 +219,13 @@ def test_the_embedded_sample_does_not_pass_for_mnist(results):
         path.rename(path.with_name(path.name.replace("mnist-", "mnist-5k-")))
     path = results / "mnist-5k-softmax-2d-seed0.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "dataset": "mnist-5k"}))
-    assert [p.facts["loss"] for p in plot_embeddings.stored_points("mnist", 2)] == ["arcface"]
+    assert [p.facts["loss"] for p in stored_points("mnist", 2)] == ["arcface"]
 
 
 def test_runs_with_held_out_classes_are_not_in_the_study_s_grids(results):
     path = results / "mnist-softmax-2d-seed0.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "unseen_classes": ["fig"]}))
-    assert [p.facts["loss"] for p in plot_embeddings.stored_points("mnist", 2)] == ["arcface"]
-
-
-def test_without_stored_results_the_way_to_them_is_named(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(plot_embeddings, "RESULTS", tmp_path / "none")
-    with pytest.raises(RunError):
-        plot_embeddings.study_figures(tmp_path / "figures", "png")
-    done = command(plot_embeddings.main, "--figures-dir", tmp_path / "figures")
-    assert_refused(done, tmp_path / "none", "experiments.py")
-    assert not (tmp_path / "figures").exists()
+    assert [p.facts["loss"] for p in stored_points("mnist", 2)] == ["arcface"]
 
 
 def test_damaged_results_are_one_clear_line(results, command, tmp_path):
@@ -237,7 +236,10 @@ def test_damaged_results_are_one_clear_line(results, command, tmp_path):
         assert_refused(command(plot_embeddings.main, "--figures-dir", tmp_path / "figures"), path.name)
     path.write_text(good)
     path.with_suffix(".npz").write_bytes(b"no npz")
-    assert_refused(command(plot_embeddings.main, "--figures-dir", tmp_path / "figures"), "softmax")
+    names = ["embeddings_2d_mnist", "embeddings_3d_mnist"]
+    done = command(plot_embeddings.main, "--figures-dir", tmp_path / "figures", "--only", *names)
+    assert_refused(done, path.stem)
+    assert (tmp_path / "figures" / "embeddings_3d_mnist.png").exists()  # one damaged file costs its own figures
 
 
 # ------------------------------------------------------------------------------------- tables

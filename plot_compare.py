@@ -1,0 +1,313 @@
+"""Comparisons over runs: scale or margin, angle statistics, open set, sensitivity, embedding size, cost."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+from losses import LOSSES
+from plot_data import Drawn, NotStored, Study, accuracy_or_chance, head_accuracy, paired_difference, seeds_of
+from plot_style import CLASS_COLOURS, data_title, log_ticks
+from runs import BAD_CONTENT, RunError, read_json
+
+BLUE, ORANGE, GREEN, RED = CLASS_COLOURS[:4]
+
+
+def scale_or_margin(study: Study, dataset: str) -> Drawn:
+    """Accuracy of every loss, and its difference to softmax and to norm-softmax at the same scale, paired by seed."""
+    groups = study.main(dataset)
+    first = next(iter(groups.values()))[0]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.9), sharey=True)
+    places = {loss: i for i, loss in enumerate(groups)}
+    for loss, members in groups.items():
+        values = [head_accuracy(f) for f in members]
+        left.plot(values, [places[loss]] * len(values), "o", color="#AAAAAA", markersize=4, zorder=1)
+        spread = np.std(values, ddof=1) if len(values) > 1 else 0
+        left.errorbar(np.mean(values), places[loss], xerr=spread, fmt="D", color="black", markersize=5, capsize=3)
+    told, margins_win = [], []
+    for base, colour, marker, shift in (("softmax", BLUE, "o", 0.14), ("norm-softmax", ORANGE, "s", -0.14)):
+        for loss, members in groups.items():
+            others = base_runs(study, groups, base, members)
+            if loss == base or (loss == "softmax" and base == "norm-softmax") or not others:
+                continue
+            try:
+                found = paired_difference(members, others)
+            except ValueError:
+                continue
+            half = found.half if np.isfinite(found.half) else 0
+            style = {"fmt": marker, "color": colour, "fillstyle": "full" if half else "none", "capsize": 3}
+            name = f"to {LOSSES[base].title}"
+            right.errorbar(found.mean, places[loss] - shift, xerr=half, markersize=5, label=name, **style)
+            if base == "norm-softmax" and LOSSES[loss].own_margin:
+                told.append(f"{LOSSES[loss].title} {found.mean:+.2f} ± {half:.2f}" if half else
+                            f"{LOSSES[loss].title} {found.mean:+.2f} (one pair)")  # fmt: skip
+                margins_win.append(half and abs(found.mean) > half)
+    right.axvline(0, color="black", linewidth=0.8)
+    left.set_yticks(range(len(groups)), [LOSSES[loss].title for loss in groups])
+    left.invert_yaxis()
+    left.set(xlabel="test accuracy, %", title="each run, mean ± standard deviation")
+    right.set(xlabel="difference in accuracy, percentage points", title="paired by seed, 95 % interval")
+    handles = dict(zip(*reversed(right.get_legend_handles_labels()), strict=True))
+    for axes in (left, right):
+        axes.grid(alpha=0.3, axis="x")
+    figure.tight_layout()
+    if handles:
+        figure.subplots_adjust(bottom=0.24)
+        figure.legend(handles.values(), handles.keys(), loc="lower right", ncols=2, fontsize=8)
+    verdict = ""
+    if told:
+        verdict = (f" To norm-softmax at the same scale: {', '.join(told)} points; in {sum(map(bool, margins_win))} of "
+                   f"{len(told)} the interval leaves out 0.")  # fmt: skip
+    return Drawn(
+        figure,
+        f"{data_title(first)}, 512 dimensions, {seeds_of(groups)}: test accuracy of each loss (left), and its "
+        "difference to softmax, which tells of scale and margin together, and to norm-softmax at the same scale, which "
+        f"tells of the margin alone (right; hollow: a single pair, no interval).{verdict} AdaCos, which finds its own "
+        "scale, is set against the table's norm-softmax. No correction for the number of comparisons.",
+    )
+
+
+def base_runs(study: Study, groups: dict[str, list[dict]], base: str, members: list[dict]) -> list[dict]:
+    """The runs that `members` are compared with: of norm-softmax those at their scale; none where there are none."""
+    own = groups.get(base, [])
+    if base != "norm-softmax" or members[0]["loss"] == "adacos":  # AdaCos's scale is an outcome: the table's own NSL
+        return own
+    scale, dataset = members[0]["scale"], members[0]["dataset"]
+    controls = [f for f in study.runs if f["part"] == "control" and f["dataset"] == dataset]
+    return [f for f in (*own, *controls) if f["loss"] == base and f["scale"] == scale]
+
+
+def table(rows: list[list[str]], widths: list[float], note: str):
+    """A plain table as a figure: first row bold, first column left, rules as in print."""
+    figure = plt.figure(figsize=(sum(widths), 0.27 * len(rows) + 0.55))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    axes.set(xlim=(0, sum(widths)), ylim=(-len(rows) - 1.0, 0.8))
+    ends = np.cumsum(widths)
+    for i, line in enumerate(rows):
+        for j, text in enumerate(line):
+            x = 0.1 if j == 0 else ends[j] - 0.1
+            weight = "bold" if line[1:] == rows[0][1:] else "normal"  # a later block repeats the headings
+            axes.text(x, -i, text, ha="left" if j == 0 else "right", va="center", weight=weight, fontsize=9)
+    for y, width in ((0.6, 1.0), (-0.5, 0.6), (-len(rows) + 0.5, 1.0)):
+        axes.axhline(y, color="black", linewidth=width)
+    axes.text(0.1, -len(rows) - 0.2, note, fontsize=8, va="center", color="#444444")
+    return figure
+
+
+def plus_minus(values: list[float], digits: int = 1) -> str:
+    """'6.4 ± 0.1', or '6.4' for one value."""
+    text = f"{np.mean(values):.{digits}f}"
+    return text + (f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else "")
+
+
+def angle_table(study: Study, dataset: str) -> Drawn:
+    """ArcFace Table 3 on this data: W-EC, W-Inter, Intra and Inter of training and test embeddings, in degrees."""
+    groups = study.main(dataset)
+    rows = [["Loss", "W-EC", "W-Inter", "Intra, train", "Inter, train", "Intra, test", "Inter, test"]]
+    for loss, members in groups.items():
+        picks = [("train", "w_ec"), ("train", "w_inter"), ("train", "intra"), ("train", "inter"), ("test", "intra"),
+                 ("test", "inter")]  # fmt: skip
+        rows.append([LOSSES[loss].title, *(plus_minus([f["angles"][a][b] for f in members]) for a, b in picks)])
+    first = next(iter(groups.values()))[0]
+    note = f"{data_title(first)}, 512 dimensions, degrees; mean ± standard deviation over {seeds_of(groups)}."
+    return Drawn(
+        table(rows, [1.35, *[1.2] * 6], note),
+        f"{data_title(first)}, 512 dimensions, {seeds_of(groups)}: angle statistics as in ArcFace Table 3, in degrees. "
+        "W-EC: a class weight to its class's mean direction; W-Inter: smallest angle of a weight to another; Intra: an "
+        "embedding to its class's mean direction; Inter: smallest angle between mean directions.",
+    )
+
+
+def open_set_table(study: Study) -> Drawn:
+    """Verification and retrieval on classes that were never trained on."""
+    splits = study.open_set()
+    rows: list[list[str]] = []
+    counts: dict[str, list[dict]] = {}
+    for split, groups in splits.items():
+        rows.append(
+            [f"without {', '.join(split)}", "AUC, %", "EER, %", "TAR@1e-2, %", "TAR@1e-3, %", "rank-1, %", "MAP@R, %"]
+        )
+        for loss, members in groups.items():
+            pairs = [f["verification"] for f in members]
+            figures = [[v["auc"] for v in pairs], [v["eer"] for v in pairs], [v["tar_at_far"]["0.01"] for v in pairs],
+                       [v["tar_at_far"]["0.001"] for v in pairs], [f["retrieval"]["rank_1"] for f in members],
+                       [f["retrieval"]["map_at_r"] for f in members]]  # fmt: skip
+            rows.append([LOSSES[loss].title, *(plus_minus([100 * v for v in values], 2) for values in figures)])
+            counts[f"{split} {loss}"] = members
+    first = next(iter(counts.values()))[0]
+    note = f"{data_title(first)}, 512 dimensions; mean ± standard deviation over {seeds_of(counts)}."
+    return Drawn(
+        table(rows, [1.5, *[1.25] * 6], note),
+        f"{data_title(first)}, 512 dimensions, {seeds_of(counts)}: the networks never saw the classes of each block; "
+        "verification over all pairs and retrieval of their test images alone. Three classes make an easy set: compare "
+        "losses within a block, not with face benchmarks.",
+    )
+
+
+def heat_map(axes, runs: list[dict], names: tuple, labels: tuple, limits: tuple[float, float]) -> None:
+    """Accuracy of a grid of runs by the settings `names` (down, across); failed cells are grey and say so."""
+    rows, columns = (sorted({f[name] for f in runs}) for name in names)
+    values = np.full((len(rows), len(columns)), np.nan)
+    axes.set_facecolor("#DDDDDD")
+    for facts in runs:
+        i, j = rows.index(facts[names[0]]), columns.index(facts[names[1]])
+        if "failed" in facts:
+            text = f"{head_accuracy(facts):.1f}\nfailed" if "accuracy" in facts else "diverged"
+        else:
+            values[i, j] = head_accuracy(facts)
+            text = f"{values[i, j]:.2f}"
+        light = np.isnan(values[i, j]) or values[i, j] > sum(limits) / 2
+        axes.text(j, i, text, ha="center", va="center", fontsize=7.5, color="black" if light else "white")
+    axes.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
+    axes.set_xticks(range(len(columns)), [f"{v:g}" for v in columns])
+    axes.set_yticks(range(len(rows)), [f"{v:g}" for v in rows])
+    axes.set(xlabel=labels[1], ylabel=labels[0])
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def sensitivity(study: Study) -> Drawn:
+    """Heat maps: margin and scale of ArcFace and CosFace, batch size and learning rate."""
+    grids = [
+        ("ArcFace", study.grid("arcface", ("scale", "margin")), "m2", "scale", ("margin m2", "scale s")),
+        ("CosFace", study.grid("cosface", ("scale", "margin")), "m3", "scale", ("margin m3", "scale s")),
+        ("ArcFace", study.grid("arcface", ("batch-size", "lr")), "batch_size", "lr", ("batch size", "learning rate")),
+    ]
+    grids = [entry for entry in grids if entry[1]]
+    if not grids:
+        raise NotStored("sensitivity grids on mnist")
+    runs = [f for _, members, *_ in grids for f in members]
+    fine = [head_accuracy(f) for f in runs if "failed" not in f]
+    low, high = max(90.0, np.floor(min(fine, default=90.0))), max(fine, default=100.0)
+    figure, panels = plt.subplots(1, len(grids), figsize=(3.6 * len(grids), 3.4), squeeze=False)
+    for axes, (title, members, down, across, labels) in zip(panels.flat, grids, strict=True):
+        heat_map(axes, members, (down, across), labels, (low, high))
+        axes.set_title(title)
+    figure.tight_layout()
+    first = grids[0][1][0]
+    lost, count = sum("failed" in f for f in runs), len(runs)
+    return Drawn(
+        figure,
+        f"{data_title(first)}, 512 dimensions, {first['epochs']} epochs and one seed a cell: test accuracy in per "
+        f"cent; the darkest colour is {low:g} % or less. Grey: failed, diverged or at chance ({lost} of {count}). "
+        "Fewer epochs than the main table's: cells compare with each other only.",
+    )
+
+
+def schedules(study: Study) -> Drawn:
+    """Learning rate schedule, and margin ramp, over seeds."""
+    plans = {f"ArcFace, {name}": [f for f in study.grid("arcface", ("schedule",)) if f["schedule"] == name]
+             for name in ("linear", "cosine", "constant")}  # fmt: skip
+    ramps: dict[str, list[dict]] = {}
+    for loss in ("arcface", "cosface"):
+        for facts in study.grid(loss, ("margin-warmup",)):
+            ramps.setdefault(f"{LOSSES[loss].title}, {facts['margin_warmup']:g}", []).append(facts)
+    parts = [({k: v for k, v in group.items() if v}, title)
+             for group, title in ((plans, "learning rate"), (dict(sorted(ramps.items())), "part of training with margin ramp"))]  # noqa: E501  # fmt: skip
+    parts = [(group, title) for group, title in parts if group]
+    if not parts:
+        raise NotStored("schedule and ramp runs on mnist")
+    figure, panels = plt.subplots(1, len(parts), figsize=(4.6 * len(parts), 3.2), squeeze=False)
+    members: list[dict] = []
+    for axes, (group, title) in zip(panels.flat, parts, strict=True):
+        for i, (_, runs) in enumerate(group.items()):
+            values = [accuracy_or_chance(f) for f in runs]
+            members += runs
+            axes.plot(values, [i] * len(values), "o", color="#AAAAAA", markersize=4)
+            axes.plot(np.mean(values), i, "D", color="black", markersize=5)
+        axes.set_yticks(range(len(group)), group.keys())
+        axes.invert_yaxis()
+        axes.set(xlabel="test accuracy, %", title=title)
+        axes.grid(alpha=0.3, axis="x")
+    figure.tight_layout()
+    return Drawn(
+        figure,
+        f"{data_title(members[0])}, 512 dimensions, {members[0]['epochs']} epochs: each run (grey) and their mean "
+        "(diamond) by learning-rate schedule, which all share the rise, and by the part of training over which the "
+        "margin grows (0: full margin from the first step).",
+    )
+
+
+def embedding_size(study: Study, dataset: str = "mnist", loss: str = "arcface") -> Drawn:
+    """Accuracy and angles against the embedding's dimension."""
+    groups: dict[int, list[dict]] = {}
+    for facts in study.runs:
+        if facts["name"] == f"{dataset}-{loss}-{facts['embedding_dim']}d-seed{facts['seed']}":
+            groups.setdefault(facts["embedding_dim"], []).append(facts)
+    if len(groups) < 2:
+        raise NotStored(f"{loss} runs on {dataset} in several dimensions")
+    sizes = sorted(groups)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.5))
+    for d in sizes:
+        left.plot([d] * len(groups[d]), [head_accuracy(f) for f in groups[d]], "o", color="#AAAAAA", markersize=4)
+    left.plot(sizes, [np.mean([head_accuracy(f) for f in groups[d]]) for d in sizes], "D-", color="black", markersize=5)
+    angles = [("intra", BLUE, "o-", "Intra: to class mean"), ("inter", ORANGE, "s--", "Inter: nearest class mean"),
+              ("w_inter", GREEN, "^:", "W-Inter: nearest weight")]  # fmt: skip
+    for name, colour, line, label in angles:
+        right.plot(sizes, [np.mean([f["angles"]["test"][name] for f in groups[d]]) for d in sizes], line, color=colour,
+                   label=label, markersize=5)  # fmt: skip
+    for axes in (left, right):
+        axes.set(xscale="log", xlabel="embedding dimensions", xticks=sizes)
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.3)
+    left.set_ylabel("test accuracy, %")
+    right.set(ylabel="degrees, test images", ylim=(0, None))
+    right.legend(fontsize=8)
+    figure.tight_layout()
+    means = {d: np.mean([head_accuracy(f) for f in groups[d]]) for d in sizes}
+    best = max(means, key=lambda d: means[d])
+    large = ", ".join(f"{means[d]:.2f} % at {d}" for d in sizes if d >= 512)
+    counts = {str(d): groups[d] for d in sizes}
+    return Drawn(
+        figure,
+        f"{data_title(groups[sizes[0]][0])}, {LOSSES[loss].title}, {seeds_of(counts)}: test accuracy (grey: each run, "
+        f"diamonds: mean) and angles against the embedding's size. The highest mean is {means[best]:.2f} % at {best} "
+        f"dimensions; at 512 or more: {large or 'none stored'}. Scale and margin follow the recipe, which lowers the "
+        "margin in two dimensions.",
+    )
+
+
+def head_cost(study: Study) -> Drawn:
+    """Time and memory of each head beside the number of classes, from benchmark.json."""
+    path = study.folder / "benchmark.json"
+    if not path.exists():
+        raise NotStored("benchmark.json: run benchmark.py head")
+    try:
+        head = read_json(path)["head"]
+        by_count = {int(count): entry for count, entry in head["classes"].items()}
+        cost = {loss: {c: entry[loss] for c, entry in by_count.items() if loss in entry} for loss in LOSSES}
+    except KeyError:
+        raise NotStored("the head part of benchmark.json: run benchmark.py head") from None
+    except BAD_CONTENT as error:
+        raise RunError(f"{path} is damaged ({error}): run benchmark.py again") from None
+    return draw_cost(cost, head)
+
+
+def draw_cost(cost: dict[str, dict[int, dict]], head: dict) -> Drawn:
+    """Milliseconds a batch by loss and number of classes; peak memory at the largest number."""
+    counts = sorted({c for entries in cost.values() for c in entries})
+    names = [loss for loss in cost if cost[loss]]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.6), sharey=True)
+    places = np.arange(len(names))
+    for i, (count, colour) in enumerate(zip(counts, (BLUE, ORANGE, GREEN), strict=False)):
+        times = [1000 * cost[loss][count]["median"] if count in cost[loss] else np.nan for loss in names]
+        left.barh(places + (i - 1) * 0.27, times, height=0.25, color=colour, label=f"{count:,} classes")
+    memory = [cost[loss].get(counts[-1], {}).get("peak_mb", np.nan) for loss in names]
+    right.barh(places, memory, height=0.6, color=GREEN)
+    left.set_yticks(places, [LOSSES[loss].title for loss in names])
+    left.invert_yaxis()
+    left.set(xscale="log", xlabel="milliseconds, forward and backward")
+    log_ticks(left.xaxis)
+    left.legend(fontsize=7.5, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    right.set(xlabel=f"peak MB above the weights, {counts[-1]:,} classes")
+    for axes in (left, right):
+        axes.grid(alpha=0.3, axis="x")
+    figure.tight_layout()
+    machine = head.get("machine", {})
+    return Drawn(
+        figure,
+        f"Cost of the heads alone on a batch of {head['batch']} embeddings of {head['embedding_dim']} dimensions "
+        f"({machine.get('processor', 'unknown processor')}, {machine.get('threads', '?')} threads): median time of a "
+        "forward and backward pass by number of classes (logarithmic scale), and peak memory at the largest number.",
+    )

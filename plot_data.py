@@ -1,0 +1,127 @@
+"""The study's stored results as the figures need them: chosen, grouped and compared. Reads report/results/ only."""
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from losses import LOSSES
+from plot_tables import checked
+from runs import read_arrays, read_json
+
+
+class NotStored(Exception):
+    """A figure's runs are not stored yet: str() says which are wanting."""
+
+
+class Drawn(NamedTuple):
+    """A figure and the caption that says what it shows, from how many runs, and what it does not show."""
+
+    figure: Figure
+    caption: str
+
+
+class Study:
+    """All stored runs. A run is its metrics with `name`, `part` and `history`; failed ones are kept apart."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.runs: list[dict] = []
+        self.failed: list[dict] = []
+        for path in sorted(folder.glob("*-seed*.json")):
+            facts = {"part": "main", "history": [], **read_json(path), "name": path.stem}
+            if "failed" in facts:
+                self.failed.append(facts)
+            if "accuracy" in facts or "failed" not in facts:
+                self.runs.append(checked(facts, path))
+
+    def arrays(self, facts: dict) -> dict[str, np.ndarray]:
+        """The arrays stored with a run, none where there are none. RunError when the file is damaged."""
+        path = self.folder / f"{facts['name']}.npz"
+        return read_arrays(path) if path.exists() else {}
+
+    def main(self, dataset: str, dim: int = 512) -> dict[str, list[dict]]:
+        """The main table's runs by loss, in the order of LOSSES, each loss's by seed. NotStored when there is none."""
+        plain = [f for f in self.runs if f["name"] == f"{dataset}-{f['loss']}-{dim}d-seed{f['seed']}"]
+        return by_loss(plain, f"{dataset} at {dim} dimensions")
+
+    def drawn(self, dataset: str, dim: int) -> list[dict]:
+        """One run a loss in `dim` dimensions, its first seed, with arrays. NotStored when there is none."""
+        pattern = re.compile(rf"{dataset}-[a-z-]+-{dim}d-seed\d+(-epochs=\d+)?")
+        found = [f for f in self.runs if pattern.fullmatch(f["name"]) and f["dataset"] == dataset]
+        found = [f for f in found if (self.folder / f"{f['name']}.npz").exists() and not f["unseen_classes"]]
+        return [group[0] for group in by_loss(found, f"{dataset} in {dim} dimensions").values()]
+
+    def open_set(self) -> dict[tuple[str, ...], dict[str, list[dict]]]:
+        """Runs with held-out classes, by split and loss. NotStored when there is none."""
+        splits = sorted({tuple(f["unseen_classes"]) for f in self.runs if f["part"] == "open"})
+        if not splits:
+            raise NotStored("runs with held-out classes")
+        return {
+            split: by_loss([f for f in self.runs if f["part"] == "open" and tuple(f["unseen_classes"]) == split], "")
+            for split in splits
+        }
+
+    def grid(self, loss: str, names: tuple[str, ...], dataset: str = "mnist") -> list[dict]:
+        """Sensitivity runs of a loss, failed ones included, whose name gives values for just these flags."""
+        pattern = "".join(f"-{name}=[^-]+(?:-\\d+)?" for name in names)
+        whole = re.compile(rf"{dataset}-{loss}-512d-seed\d+{pattern}-epochs=\d+")
+        lost = [f for f in self.failed if "accuracy" not in f]
+        return [f for f in (*self.runs, *lost) if whole.fullmatch(f["name"]) and f["part"] == "sensitivity"]
+
+
+def by_loss(runs: Iterable[dict], wanted: str) -> dict[str, list[dict]]:
+    """Runs grouped by loss in the order of LOSSES, sorted by seed. NotStored naming `wanted` when there are none."""
+    groups: dict[str, list[dict]] = {}
+    for loss in LOSSES:
+        if members := sorted((f for f in runs if f["loss"] == loss), key=lambda f: f["seed"]):
+            groups[loss] = members
+    if not groups:
+        raise NotStored(f"runs on {wanted}")
+    return groups
+
+
+def head_accuracy(facts: dict) -> float:
+    """Test accuracy of the head without margin, in per cent."""
+    return 100 * facts["accuracy"]["head"]["value"]
+
+
+def accuracy_or_chance(facts: dict) -> float:
+    """`head_accuracy`, or for a run that diverged what guessing one class gets, in per cent."""
+    return head_accuracy(facts) if "accuracy" in facts else 100 / len(facts["classes"])
+
+
+class Difference(NamedTuple):
+    """Mean of paired differences and the half-width of its 95 % t interval (infinite for one pair); n pairs."""
+
+    mean: float
+    half: float
+    n: int
+
+
+def paired_difference(
+    ours: list[dict], others: list[dict], value: Callable[[dict], float] = head_accuracy
+) -> Difference:
+    """Of runs that share a seed: value(ours) - value(others), Student's t over the seeds. ValueError without a pair."""
+    theirs = {f["seed"]: value(f) for f in others}
+    differences = np.array([value(f) - theirs[f["seed"]] for f in ours if f["seed"] in theirs])
+    n = len(differences)
+    if n == 0:
+        raise ValueError("no seed in common")
+    if n == 1:
+        return Difference(float(differences[0]), float("inf"), 1)
+    from scipy.stats import t
+
+    half = t.ppf(0.975, n - 1) * differences.std(ddof=1) / n**0.5
+    return Difference(float(differences.mean()), float(half), n)
+
+
+def seeds_of(groups: dict[str, list[dict]]) -> str:
+    """'5 seeds' or '1 to 3 seeds', for captions."""
+    counts = sorted({len(members) for members in groups.values()})
+    if counts == [1]:
+        return "one seed"
+    return f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seeds"

@@ -1,0 +1,236 @@
+"""Embeddings as pictures: 2-D raw and on the circle, 3-D on the sphere, others as a map; grids and filmstrip."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Wedge
+
+from metrics import unit
+from plot_data import Drawn, NotStored, Study
+from plot_style import class_colour, data_title, loss_title
+from runs import BAD_CONTENT, RunError
+
+MAP_SAMPLES = 2000  # what t-SNE lays out in seconds
+MAP_SEED = 0
+ELEVATION, AZIMUTH = 20, 35  # degrees: one fixed view of every sphere
+FRAMES = 6
+
+
+class Points:
+    """One run's test embeddings [N, d] with labels [N], class weights [C, d] and its metrics."""
+
+    def __init__(self, facts: dict, arrays: dict):
+        try:
+            with np.errstate(over="ignore"):
+                self.x, self.y = arrays["embeddings"].astype(np.float32), arrays["labels"].astype(int)
+            self.weights, self.facts, self.classes = arrays["weights"].astype(np.float32), facts, facts["classes"]
+            self.dim = self.x.shape[1]
+            fits = len(self.x) == len(self.y) > 0 and self.weights.shape == (len(self.classes), self.dim)
+            fits = fits and self.y.min() >= 0 and self.y.max() < len(self.classes)
+            fits = fits and self.x.ndim == 2 and self.y.shape == self.x.shape[:1]
+            fits = fits and np.issubdtype(arrays["labels"].dtype, np.integer)
+            with np.errstate(over="ignore"):  # a length, too, must be a number
+                fits = fits and all(np.isfinite(np.linalg.norm(a, axis=1)).all() for a in (self.x, self.weights))
+            self.heading()
+        except BAD_CONTENT:
+            fits = False
+        if not fits:
+            raise RunError("embeddings.npz and metrics.json do not fit together: train that run again")
+
+    def heading(self) -> str:
+        """'CIFAR-10 (JPEG copy), ArcFace (s = 16, m2 = 0.3): 88.9 %'."""
+        return f"{data_title(self.facts)}, {self.title()}"
+
+    def panel_title(self) -> str:
+        """The title over a narrow panel, on two lines: the loss and its accuracy, then its settings."""
+        name, _, settings = loss_title(self.facts).partition(" (")
+        return f"{name}: {100 * self.facts['test_accuracy']:.1f} %\n{settings.rstrip(')')}"
+
+    def title(self) -> str:
+        """'ArcFace (s = 16, m2 = 0.3): 98.9 %'."""
+        return f"{loss_title(self.facts)}: {100 * self.facts['test_accuracy']:.1f} %"
+
+
+def draw_raw(axes, points: Points) -> None:
+    """2-D embeddings as the network gives them, with a ray along each class weight."""
+    reach = float(np.quantile(np.linalg.norm(points.x, axis=1), 0.999)) or 1.0
+    for c, direction in enumerate(unit(points.weights)):
+        axes.plot([0, reach * direction[0]], [0, reach * direction[1]], color=class_colour(c), linewidth=0.7)
+    _scatter(axes, points, points.x, reach)
+    for c, direction in enumerate(unit(points.weights)):
+        _label(axes, 1.13 * reach * direction, points.classes[c], c)
+    axes.set(xlim=(-1.3 * reach, 1.3 * reach), ylim=(-1.3 * reach, 1.3 * reach))
+
+
+def draw_circle(axes, points: Points) -> None:
+    """2-D embeddings scaled to length 1: outward, how many lie at each angle, by class; inward, the class weights."""
+    angles = np.degrees(np.arctan2(points.x[:, 1], points.x[:, 0]))
+    edges = np.arange(-180, 181, 2.0)
+    counts = np.stack([np.histogram(angles[points.y == c], edges)[0] for c in range(len(points.classes))])
+    heights = 0.9 * np.sqrt(counts / counts.max())  # square root: the few between classes stay visible
+    for c in np.argsort(-heights.max(axis=1)):
+        for start, end, height in zip(edges[:-1], edges[1:], heights[c], strict=True):
+            if height:
+                bar = Wedge((0, 0), 1 + height, start, end, width=height, color=class_colour(c), alpha=0.75, lw=0)
+                axes.add_patch(bar)
+    short = max(map(len, points.classes)) <= 3  # longer names do not fit here; they are in the picture beside it
+    for c, direction in enumerate(unit(points.weights)):
+        axes.plot([0, direction[0]], [0, direction[1]], color=class_colour(c), linewidth=0.9)
+        if short:
+            _label(axes, 0.78 * direction, points.classes[c], c)
+    axes.add_patch(Wedge((0, 0), 1, 0, 360, width=0.004, color="black"))
+    axes.set(xlim=(-2, 2), ylim=(-2, 2))
+
+
+def draw_sphere(axes, points: Points) -> None:
+    """3-D embeddings scaled to length 1, on a wire sphere; a labelled ray along each class weight."""
+    u, v = np.mgrid[0 : 2 * np.pi : 25j, 0 : np.pi : 13j]
+    axes.plot_wireframe(np.cos(u) * np.sin(v), np.sin(u) * np.sin(v), np.cos(v), color="#cccccc", linewidth=0.3)
+    x = unit(points.x)
+    e, a = np.radians(ELEVATION), np.radians(AZIMUTH)
+    view = np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
+    near = x @ view > 0  # matplotlib sorts whole scatters, not points, by depth: draw the far side first and fainter
+    for side, alpha in ((~near, 0.07), (near, 0.35)):
+        colours = [class_colour(c) for c in points.y[side]]
+        axes.scatter(*x[side].T, c=colours, s=2, alpha=alpha, linewidths=0, depthshade=False, rasterized=True)
+    for c, direction in enumerate(unit(points.weights)):
+        axes.plot(*np.stack((np.zeros(3), 1.12 * direction)).T, color=class_colour(c), linewidth=1.1)
+        style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold", "fontsize": 8}
+        frame = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
+        shade = 1.0 if direction @ view > 0 else 0.5
+        axes.text(*(1.3 * direction), points.classes[c], alpha=shade, bbox=frame, zorder=1000, **style)
+    axes.set(xlim=(-0.8, 0.8), ylim=(-0.8, 0.8), zlim=(-0.8, 0.8))
+    axes.set_box_aspect((1, 1, 1))
+    axes.view_init(ELEVATION, AZIMUTH)
+    axes.axis("off")
+
+
+def draw_map(axes, points: Points) -> None:
+    """A t-SNE map (cosine distance) of MAP_SAMPLES test embeddings; each class is named at its median point."""
+    from sklearn.manifold import TSNE
+
+    chosen = np.random.default_rng(MAP_SEED).permutation(len(points.x))[:MAP_SAMPLES]
+    x, y = unit(points.x[chosen]), points.y[chosen]
+    perplexity = min(30.0, max(2.0, (len(x) - 1) / 4))
+    place = TSNE(metric="cosine", perplexity=perplexity, random_state=MAP_SEED, init="pca").fit_transform(x)
+    cut = Points(points.facts, {"embeddings": place, "labels": y, "weights": np.zeros((len(points.classes), 2))})
+    _scatter(axes, cut, place, None, alpha=0.6, size=4)
+    for c in np.unique(y):
+        _label(axes, np.median(place[y == c], axis=0), points.classes[c], c, box=True)
+
+
+def _scatter(axes, points: Points, x: np.ndarray, reach: float | None, alpha: float = 0.25, size: float = 2) -> None:
+    """All points at once in a fixed random order, so that no class hides the others."""
+    order = np.random.default_rng(0).permutation(len(x))
+    colours = np.array([class_colour(c) for c in points.y])[order]
+    axes.scatter(*x[order].T, c=colours, s=size, alpha=alpha, linewidths=0, rasterized=True)
+    axes.set_aspect("equal")
+    axes.axis("off")
+
+
+def _label(axes, place: np.ndarray, text: str, c: int, box: bool = False) -> None:
+    frame = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1} if box else None
+    style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold", "fontsize": 8}
+    axes.text(*place, text, bbox=frame, zorder=5, **style)
+
+
+def run_panels(points: Points):
+    """The figure of one run alone: its embedding as it is, or as a map."""
+    flat = points.dim <= 2
+    figure = plt.figure(figsize=(9, 5) if flat else (6, 6.4))
+    figure.suptitle(points.heading())
+    if points.dim == 1:  # on a line the angle is a sign: lift it to the plane
+        points.x, points.weights = (np.hstack((a, np.zeros_like(a))) for a in (points.x, points.weights))
+    if flat:
+        raw, circle = figure.subplots(1, 2)
+        draw_raw(raw, points)
+        draw_circle(circle, points)
+        circle.set_aspect("equal")
+        circle.axis("off")
+        raw.set_title("embeddings; rays: class weights")
+        circle.set_title("directions: density outward, class weights inward")
+    elif points.dim == 3:
+        draw_sphere(figure.add_subplot(projection="3d"), points)
+    else:
+        axes = figure.subplots()
+        draw_map(axes, points)
+        title = f"t-SNE map of {points.dim}-d embeddings (cosine); distances between groups mean little"
+        axes.set_title(title, fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def stored_points(study: Study, dataset: str, dim: int) -> list[Points]:
+    """The study's runs with this data set and dimension, one a loss. NotStored when there is none."""
+    return [Points(facts, study.arrays(facts)) for facts in study.drawn(dataset, dim)]
+
+
+def grid(study: Study, dataset: str, dim: int) -> Drawn:
+    """All losses side by side: 2-D raw above normalised, or 3-D spheres."""
+    panels = stored_points(study, dataset, dim)
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns) * (2 if dim == 2 else 1)
+    figure = plt.figure(figsize=(2.6 * max(columns, 2), 2.6 * rows + 0.6))
+    first = panels[0].facts
+    figure.suptitle(f"{data_title(first)}: {dim}-D test embeddings and class weights")
+    for i, points in enumerate(panels):
+        row, column = divmod(i, columns)
+        if dim == 3:
+            axes = figure.add_subplot(rows, columns, i + 1, projection="3d")
+            draw_sphere(axes, points)
+            axes.set_title(points.panel_title(), fontsize=9)
+            continue
+        for below, draw in enumerate((draw_raw, draw_circle)):
+            axes = figure.add_subplot(rows, columns, (2 * row + below) * columns + column + 1)
+            draw(axes, points)
+            axes.set_aspect("equal")
+            axes.axis("off")
+        figure.axes[-2].set_title(points.panel_title(), fontsize=9)
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))  # the title keeps the top 0.3 inches
+    flat = (
+        "Upper of each pair: the embeddings as they are, with a ray along each class weight. Lower: their directions "
+        "as a histogram around the circle (square-root heights, so that the few between classes show), class weights "
+        "inward."
+    )
+    sphere = (
+        "Embeddings scaled to length 1, seen from one fixed side, the far side fainter; a labelled ray along each "
+        "class weight. Points near the rim look denser than they are."
+    )
+    return Drawn(
+        figure,
+        f"{data_title(first)}, all {first['test_images']:,} test images in {dim} dimensions, one run (seed "
+        f"{first['seed']}, {first['epochs']} epochs) a loss; above each panel its test accuracy. "
+        f"{flat if dim == 2 else sphere}",
+    )
+
+
+def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", "norm-softmax", "arcface")) -> Drawn:
+    """The same 2,000 test images in 2-D before training and after some of the epochs, a row a loss."""
+    rows = [f for f in study.drawn(dataset, 2) if f["loss"] in losses and "snapshot_embeddings" in study.arrays(f)]
+    if not rows:
+        raise NotStored(f"2-D runs on {dataset} with snapshots")
+    figure, panels = plt.subplots(len(rows), FRAMES, figsize=(1.75 * FRAMES, 1.9 * len(rows) + 0.3), squeeze=False)
+    for line, facts in zip(panels, rows, strict=True):
+        arrays = study.arrays(facts)
+        states = arrays["snapshot_embeddings"].astype(np.float32)
+        chosen = np.unique(np.linspace(0, len(states) - 1, FRAMES).round().astype(int))
+        for axes in line:
+            axes.axis("off")
+        for axes, epoch in zip(line, chosen, strict=False):
+            shot = {"embeddings": states[epoch], "labels": arrays["snapshot_labels"],
+                    "weights": arrays["snapshot_weights"][epoch]}  # fmt: skip
+            points = Points(facts, shot)
+            reach = float(np.quantile(np.linalg.norm(points.x, axis=1), 0.99)) or 1.0
+            for c, direction in enumerate(unit(points.weights)):
+                axes.plot(*np.stack((np.zeros(2), 1.2 * reach * direction)).T, color=class_colour(c), linewidth=0.6)
+            _scatter(axes, points, points.x, None, alpha=0.4, size=1.5)
+            axes.set(xlim=(-1.25 * reach, 1.25 * reach), ylim=(-1.25 * reach, 1.25 * reach))
+            axes.set_title("start" if epoch == 0 else f"epoch {epoch}", fontsize=8)
+        line[0].text(-0.06, 0.5, loss_title(facts).partition(" (")[0], transform=line[0].transAxes, rotation=90,
+                     ha="right", va="center", fontsize=9)  # fmt: skip
+    figure.tight_layout()
+    return Drawn(
+        figure,
+        f"{data_title(rows[0])}: the same {len(arrays['snapshot_labels']):,} test images in two dimensions before and "
+        "in the course of training, one run a loss, with a ray along each class weight; every frame has its own scale, "
+        "and 1 % of the points may lie outside it.",
+    )

@@ -1,0 +1,197 @@
+"""How training went and what it led to: curves, target angles, ROC, pair angles, confusion matrices."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from losses import LOSSES
+from plot_data import Drawn, NotStored, Study, seeds_of
+from plot_style import CLASS_COLOURS, data_title, log_ticks, loss_style
+
+BLUE, ORANGE, GREEN = CLASS_COLOURS[:3]
+DEGREES = np.arange(180) + 0.5
+
+
+def training_curves(study: Study, dataset: str) -> Drawn:
+    """Training loss and accuracy of the main table's runs by epoch, mean and range over seeds."""
+    groups = study.main(dataset)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
+    for loss, members in groups.items():
+        rows = min(len(f["history"]) for f in members)
+        if rows == 0:
+            continue
+        epochs = np.arange(1, rows + 1)
+        for axes, name, pick in ((left, "loss", float), (right, "train_accuracy", lambda a: 100 * (1 - a))):
+            values = np.array([[pick(row[name]) for row in f["history"][:rows]] for f in members])
+            values = np.maximum(values, 1e-3)
+            axes.plot(epochs, values.mean(0), label=LOSSES[loss].title, **loss_style(loss))
+            axes.fill_between(epochs, values.min(0), values.max(0), color=loss_style(loss)["color"], alpha=0.15, lw=0)
+    left.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    right.set(xlabel="epoch", ylabel="training error without margin, %", yscale="log")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        log_ticks(axes.yaxis)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    figure.subplots_adjust(left=0.08, right=0.83, bottom=0.14, top=0.97, wspace=0.28)
+    first = next(iter(groups.values()))[0]
+    return Drawn(
+        figure,
+        f"{data_title(first)}, 512 dimensions: training loss (left) and training error of the head without its margin "
+        f"(right) on the augmented batches of each epoch; lines: mean, bands: range over {seeds_of(groups)}. Losses "
+        "with a margin or another scale are not comparable in height; the margin grows over the first half, so a rise "
+        "is no divergence. AdaCos changes its own scale.",
+    )
+
+
+def target_angles(study: Study, dataset: str) -> Drawn:
+    """ArcFace Fig. 4a: the distribution of the target angle on training images at start, middle and end."""
+    found: dict[str, tuple[dict, np.ndarray]] = {}
+    for loss, members in study.main(dataset).items():
+        for facts in members:
+            arrays = study.arrays(facts)
+            if "train_angles" in arrays:
+                found.setdefault(loss, (facts, arrays["train_angles"]))
+    if not found:
+        raise NotStored(f"runs on {dataset} at 512 dimensions with snapshots")
+    columns = min(4, len(found))
+    lines = -(-len(found) // columns)
+    shape = (2.5 * max(columns, 2), 2.1 * lines + 0.4)
+    figure, panels = plt.subplots(lines, columns, figsize=shape, sharex=True, squeeze=False)
+    for axes in list(panels.flat)[len(found) :]:
+        axes.axis("off")
+    total = 0
+    for axes, (loss, (_, counts)) in zip(panels.flat, found.items(), strict=False):
+        total = int(counts[0].sum())
+        for epoch, colour, line, name in ((0, "#7F7F7F", ":", "start"), (len(counts) // 2, ORANGE, "--", "middle"),
+                                          (len(counts) - 1, BLUE, "-", "end")):  # fmt: skip
+            share = 100 * counts[epoch] / total
+            axes.plot(DEGREES, share, color=colour, linestyle=line, linewidth=1.3, label=name)
+            axes.fill_between(DEGREES, share, color=colour, alpha=0.15, lw=0)
+        axes.set(xlim=(0, 120), ylim=(0, None), xticks=(0, 30, 60, 90, 120))
+        axes.set_title(LOSSES[loss].title, fontsize=9)
+    panels.flat[0].legend(fontsize=8)
+    for axes in panels[-1]:
+        axes.set_xlabel("target angle, degrees")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("% per degree")
+    figure.tight_layout()
+    facts = next(iter(found.values()))[0]
+    return Drawn(
+        figure,
+        f"{data_title(facts)}, 512 dimensions: angle between an embedding and its own class weight, for the same "
+        f"{total:,} training images (not augmented, no margin) before training, after half of the epochs and at the "
+        "end; one run a loss, heights differ between panels.",
+    )
+
+
+def roc(study: Study, dataset: str) -> Drawn:
+    """ROC with logarithmic FAR over all pairs: test images of the trained classes, and of held-out classes."""
+    closed = {loss: f for loss, f in study.main(dataset).items() if "test_tar" in study.arrays(f[0])}
+    sets = [("all ten classes trained", closed, "test")] if closed else []
+    try:
+        for split, groups in study.open_set().items() if dataset == "mnist" else ():
+            sets.append((f"held-out classes {', '.join(split)}", groups, "unseen"))
+    except NotStored:
+        pass
+    if not sets:
+        raise NotStored(f"ROC points of runs on {dataset}")
+    shape = (3.3 * len(sets) + 0.6, 3.5) if len(sets) > 1 else (6.4, 4.2)
+    figure, panels = plt.subplots(1, len(sets), figsize=shape, squeeze=False)
+    pairs = []
+    for axes, (title, groups, part) in zip(panels.flat, sets, strict=True):
+        for loss, members in groups.items():
+            curves = [a for a in map(study.arrays, members) if f"{part}_tar" in a]
+            if curves:
+                tar = np.mean([100 * a[f"{part}_tar"] for a in curves], axis=0)
+                axes.plot(curves[0][f"{part}_far"], tar, label=LOSSES[loss].title, **loss_style(loss))
+                count = curves[0][f"{part}_impostor"].sum()
+        pairs.append(f"{int(count):,}")
+        axes.axvline(10 / count, color="black", linewidth=0.7, linestyle=":")
+        axes.set(xscale="log", xlim=(1e-6, 1), xlabel="false accept rate")
+        log_ticks(axes.xaxis)
+        axes.set_title(title, fontsize=9)
+        axes.grid(alpha=0.3)
+    panels.flat[0].set_ylabel("true accept rate, %")
+    panels.flat[-1].legend(fontsize=7.5, loc="lower right")
+    figure.tight_layout()
+    told = [f"{title}: {count} different-class pairs, {seeds_of(groups)}"
+            for (title, groups, _), count in zip(sets, pairs, strict=True)]  # fmt: skip
+    return Drawn(
+        figure,
+        f"{data_title(next(iter(sets[0][1].values()))[0])}, 512 dimensions: verification by cosine over all pairs of "
+        f"test images ({'; '.join(told)}). "
+        "Mean over seeds at each FAR. Left of the dotted line fewer than ten pairs decide; the vertical scales differ.",
+    )
+
+
+def pair_angles(study: Study, dataset: str) -> Drawn:
+    """ArcFace Fig. 6: angles of same-class and different-class pairs, trained and held-out classes."""
+    rows = [("trained", study.main(dataset), "test")]
+    try:
+        split, groups = next(iter(study.open_set().items())) if dataset == "mnist" else ((), {})
+        if groups:
+            rows.append((f"held-out {', '.join(split)}", groups, "unseen"))
+    except NotStored:
+        pass
+    losses = [loss for loss, f in rows[0][1].items() if "test_genuine" in study.arrays(f[0])]
+    if not losses:
+        raise NotStored(f"pair angles of runs on {dataset}")
+    columns = len(losses)
+    figure, panels = plt.subplots(len(rows), columns, figsize=(1.5 * columns + 0.8, 1.75 * len(rows) + 0.5),
+                                  sharex=True, sharey="row", squeeze=False)  # fmt: skip
+    for line, (name, groups, part) in zip(panels, rows, strict=True):
+        for axes, loss in zip(line, losses, strict=True):
+            arrays = study.arrays(groups[loss][0]) if loss in groups else {}
+            for kind, colour, label in (("genuine", BLUE, "same class"), ("impostor", ORANGE, "different")):
+                if f"{part}_{kind}" in arrays:
+                    share = 100 * arrays[f"{part}_{kind}"] / arrays[f"{part}_{kind}"].sum()
+                    axes.fill_between(DEGREES, share, color=colour, alpha=0.45, lw=0, label=label)
+                    axes.plot(DEGREES, share, color=colour, linewidth=0.8)
+            axes.set(xlim=(0, 150), xticks=(0, 60, 120), ylim=(0, None))
+        line[0].set_ylabel(f"{name}\n% per degree", fontsize=8)
+    for axes, loss in zip(panels[0], losses, strict=True):
+        axes.set_title(LOSSES[loss].title, fontsize=8.5)
+    panels[0, 0].legend(fontsize=6.5, loc="upper right", handlelength=1)
+    figure.supxlabel("angle between two test images, degrees", fontsize=9)
+    figure.tight_layout()
+    facts = rows[0][1][losses[0]][0]
+    below = (
+        f" Lower row: runs without classes {', '.join(split)}, pairs of those classes alone." if len(rows) > 1 else ""
+    )
+    return Drawn(
+        figure,
+        f"{data_title(facts)}, 512 dimensions: angles of all same-class and all different-class pairs of test images, "
+        f"one run (seed {facts['seed']}) a loss; each histogram sums to 100 %.{below}",
+    )
+
+
+def confusion(study: Study, dataset: str) -> Drawn:
+    """Confusion matrices, mean counts over seeds: softmax, norm-softmax and ArcFace, or what there is of them."""
+    groups = study.main(dataset)
+    shown = [loss for loss in ("softmax", "norm-softmax", "arcface") if loss in groups] or list(groups)[:3]
+    figure, panels = plt.subplots(1, len(shown), figsize=(3.7 * len(shown) + 0.4, 4.2), squeeze=False)
+    for axes, loss in zip(panels.flat, shown, strict=True):
+        counts = np.mean([f["confusion"] for f in groups[loss]], axis=0)
+        wrong = counts * (1 - np.eye(len(counts)))
+        axes.imshow(np.sqrt(wrong), cmap="Blues")
+        for (i, j), value in np.ndenumerate(counts):
+            if value >= 0.5:
+                dark = i != j and wrong[i, j] > 0.4 * wrong.max()
+                axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=6.5,
+                          color="white" if dark else "black", weight="bold" if i == j else "normal")  # fmt: skip
+        names = groups[loss][0]["classes"]
+        turned = {"rotation": 90} if max(map(len, names)) > 2 else {}
+        axes.set_xticks(range(len(names)), names, fontsize=7, **turned)
+        axes.set_yticks(range(len(names)), names, fontsize=7)
+        axes.set(xlabel="predicted", title=LOSSES[loss].title)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+    panels[0, 0].set_ylabel("true class")
+    figure.tight_layout()
+    facts = groups[shown[0]][0]
+    return Drawn(
+        figure,
+        f"{data_title(facts)}, 512 dimensions: how often test images of a class (row) were predicted as another "
+        f"(column), mean over {seeds_of({k: groups[k] for k in shown})}, rounded, none below a half; colour: square "
+        "root of the mistakes, each panel on its own scale.",
+    )

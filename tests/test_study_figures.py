@@ -1,0 +1,261 @@
+"""The study's figures from made-up results: all are drawn, the same twice, with captions whose numbers are right."""
+
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+from test_plots import arrays_of, assert_refused, check_picture, facts_of
+
+import plot_compare
+import plot_embeddings
+import plot_images
+import plot_theory
+from losses import LOSSES, Margins
+from plot_data import NotStored, Study, paired_difference
+from runs import RunError, write_arrays, write_json
+
+LOSSES_SHOWN = ("softmax", "norm-softmax", "arcface")
+CURVE = {"far": np.logspace(-6, 0, 20), "tar": np.linspace(0.5, 1, 20)}
+COUNTS = {"genuine": np.arange(180), "impostor": np.arange(180)[::-1]}
+
+
+def store(folder, name, arrays=None, **changes):
+    history = [{"epoch": e, "loss": 1 / e, "train_accuracy": 1 - 0.1 / e} for e in (1.0, 2.0)]
+    write_json(folder / f"{name}.json", facts_of(history=history, **changes))
+    if arrays:
+        write_arrays(folder / f"{name}.npz", **arrays)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Something for every figure but the two that need data; tests only read it."""
+    folder = tmp_path_factory.mktemp("results")
+    curves = {f"test_{k}": v for k, v in {**CURVE, **COUNTS}.items()}
+    angles = np.zeros((3, 180), np.uint16)
+    angles[[0, 1, 2], [90, 50, 10]] = 7
+    rng = np.random.default_rng(0)
+    for dataset in ("mnist", "cifar10"):
+        source = "CIFAR-10, JPEG copy" if dataset == "cifar10" else "made up"
+        same = {"dataset": dataset, "source": source, "part": "main"}
+        for i, loss in enumerate(LOSSES_SHOWN):
+            for seed in range(3):
+                accuracy = 0.9 + 0.01 * i + 0.002 * rng.normal()
+                name = f"{dataset}-{loss}-512d-seed{seed}"
+                store(folder, name, {**curves, "train_angles": angles}, loss=loss, dim=512, seed=seed,
+                      accuracy=accuracy, m2=0.3 * (i == 2), **same)  # fmt: skip
+            for dim in (2, 3):
+                arrays = arrays_of(dim)
+                shots = {"snapshot_embeddings": np.stack([arrays["embeddings"][:20] * k for k in (0.2, 0.5, 1)]),
+                         "snapshot_labels": arrays["labels"][:20], "snapshot_weights": np.stack([arrays["weights"]] * 3)}  # noqa: E501  # fmt: skip
+                store(folder, f"{dataset}-{loss}-{dim}d-seed0", arrays | shots, loss=loss, dim=dim, seed=0,
+                      **{**same, "part": "drawn"})  # fmt: skip
+    unseen = {f"unseen_{k}": v for k, v in {**CURVE, **COUNTS}.items()}
+    for loss in LOSSES_SHOWN:
+        store(folder, f"mnist-{loss}-512d-seed0-without-7-8", curves | unseen, loss=loss, dim=512, part="open",
+              unseen_classes=["7", "8"], hold_out=["7", "8"])  # fmt: skip
+    for scale in (1.0, 16.0):
+        for margin in (0.1, 0.5):
+            failed = {"failed": "ended near chance", "test_accuracy": 0.1} if scale == 1 else {}
+            store(folder, f"mnist-arcface-512d-seed0-scale={scale:g}-margin={margin:g}-epochs=3", dim=512,
+                  part="sensitivity", scale=scale, m2=margin, **failed)  # fmt: skip
+    lost = {k: v for k, v in facts_of(dim=512, part="sensitivity", scale=64.0, m2=0.5).items()
+            if k not in ("accuracy", "test_accuracy", "confusion")}  # fmt: skip
+    write_json(folder / "mnist-arcface-512d-seed0-scale=64-margin=0.5-epochs=3.json", {**lost, "failed": "diverged"})
+    store(folder, "mnist-arcface-512d-seed0-schedule=cosine-epochs=3", dim=512, part="sensitivity", schedule="cosine")
+    store(folder, "mnist-arcface-512d-seed0-margin-warmup=0.25-epochs=3", dim=512, part="sensitivity",
+          margin_warmup=0.25)  # fmt: skip
+    entry = {loss: {"median": 1e-3, "peak_mb": 100.0} for loss in ("linear", *LOSSES)}
+    head = {"batch": 256, "embedding_dim": 512, "classes": {"10": entry, "100000": entry}, "machine": {"threads": 2}}
+    write_json(folder / "benchmark.json", {"head": head})
+    return folder
+
+
+@pytest.fixture
+def drawn_from(results, monkeypatch):
+    monkeypatch.setattr(plot_embeddings, "RESULTS", results)
+    return results
+
+
+def figures_but_images(results, tmp_path):
+    names = plot_embeddings.catalogue(Study(results), tmp_path, "none")
+    return [name for name in names if not name.startswith(("images", "mistakes"))]
+
+
+def test_every_figure_is_drawn_the_same_twice_with_its_caption(drawn_from, command, tmp_path):
+    nowhere = ("--output-dir", tmp_path / "none", "--data-dir", tmp_path / "none")
+    for name in "ab":
+        done = command(plot_embeddings.main, "--figures-dir", tmp_path / name, *nowhere)
+        assert done.status == 0, done.err
+        left_out = [line.split(":")[0] for line in done.out.splitlines() if line.startswith("left out")]
+        assert left_out == [f"left out {kind}_{d}" for d in ("mnist", "cifar10") for kind in ("images", "mistakes")]
+    names = figures_but_images(drawn_from, tmp_path)
+    assert {path.stem for path in (tmp_path / "a").glob("*.png")} == {*names, "accuracy_mnist", "accuracy_cifar10"}
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+        if path.suffix == ".png":
+            check_picture(path, least=150)
+    captions = json.loads((tmp_path / "a" / "captions.json").read_text())
+    assert sorted(names) == list(captions)
+    for name, entry in captions.items():
+        assert entry["file"] == f"{name}.png" and len(entry["caption"]) > 80 and entry["caption"].endswith(".")
+        assert "JPEG copy" in entry["caption"] or not name.endswith("cifar10"), name
+        assert "nan" not in entry["caption"] and "inf" not in entry["caption"].replace("information", "")
+
+
+def test_one_figure_alone_keeps_the_captions_of_the_rest(drawn_from, command, tmp_path):
+    for name in ("scale_bound", "worked_example"):
+        done = command(plot_embeddings.main, "--figures-dir", tmp_path, "--only", name)
+        assert done.status == 0 and done.out == f"wrote {tmp_path / name}.png\n"
+    assert list(json.loads((tmp_path / "captions.json").read_text())) == ["scale_bound", "worked_example"]
+    assert_refused(command(plot_embeddings.main, "--only", "nonsense"), "nonsense", "scale_bound", "accuracy")
+
+
+@pytest.mark.parametrize("kind", ["svg", "pdf"])
+def test_vector_formats_repeat_too(drawn_from, command, tmp_path, kind):
+    for name in "ab":
+        words = ("--figures-dir", tmp_path / name, "--format", kind, "--only", "sensitivity", "head_in_network")
+        assert command(plot_embeddings.main, *words).status == 0
+    for name in ("sensitivity", "head_in_network"):
+        assert (tmp_path / "a" / f"{name}.{kind}").read_bytes() == (tmp_path / "b" / f"{name}.{kind}").read_bytes()
+
+
+def test_without_results_only_what_needs_none_is_drawn(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(plot_embeddings, "RESULTS", tmp_path / "none")
+    monkeypatch.setattr(plot_theory, "decision_margins", plot_theory.worked_example)  # the slow one
+    done = command(plot_embeddings.main, "--figures-dir", tmp_path / "figures")
+    assert done.status == 0, done.err
+    assert f"no results in {tmp_path / 'none'}: run experiments.py" in done.out
+    assert len(list((tmp_path / "figures").glob("*.png"))) == 6
+
+
+def test_a_result_that_is_gone_leaves_the_old_picture(drawn_from, command, tmp_path, monkeypatch):
+    words = ("--figures-dir", tmp_path / "figures", "--only", "head_cost")
+    assert command(plot_embeddings.main, *words).status == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+    monkeypatch.setattr(plot_embeddings, "RESULTS", tmp_path / "none")
+    assert "left out head_cost" in command(plot_embeddings.main, *words).out
+    assert {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == before
+
+
+# ------------------------------------------------------------------------------------- the numbers
+
+
+def test_paired_differences_are_those_of_scipy():
+    rng = np.random.default_rng(1)
+    ours = [facts_of(seed=seed, accuracy=0.9 + 0.01 * rng.normal()) for seed in (3, 0, 1, 2)]
+    others = [facts_of(seed=seed, accuracy=0.89 + 0.01 * rng.normal()) for seed in (0, 1, 2, 3, 4)]
+    found = paired_difference(ours, others)
+    a = [100 * f["accuracy"]["head"]["value"] for f in sorted(ours, key=lambda f: f["seed"])]
+    b = [100 * f["accuracy"]["head"]["value"] for f in others[:4]]
+    interval = stats.ttest_rel(a, b).confidence_interval(0.95)
+    assert found.n == 4 and found.mean == pytest.approx(np.mean(a) - np.mean(b))
+    assert (found.mean - found.half, found.mean + found.half) == pytest.approx((interval.low, interval.high))
+    assert paired_difference(ours[:1], others).half == math.inf
+    with pytest.raises(ValueError, match="no seed"):
+        paired_difference(ours, [facts_of(seed=9)])
+
+
+def test_norm_softmax_at_another_scale_is_not_the_control(results):
+    groups = Study(results).main("mnist")
+    study = Study(results)
+    assert len(plot_compare.base_runs(study, groups, "norm-softmax", groups["arcface"])) == 3
+    other = [{**f, "scale": 5.0} for f in groups["arcface"]]
+    assert plot_compare.base_runs(study, groups, "norm-softmax", other) == []
+    study.runs.append({**groups["norm-softmax"][0], "scale": 5.0, "part": "control"})
+    assert [f["scale"] for f in plot_compare.base_runs(study, groups, "norm-softmax", other)] == [5.0]
+
+
+def test_failed_runs_are_in_the_grids_and_nowhere_else(results):
+    study = Study(results)
+    grid = study.grid("arcface", ("scale", "margin"))
+    assert len(grid) == 5 and sum("failed" in f for f in grid) == 3
+    assert all("failed" not in f for f in study.main("mnist")["arcface"])
+    assert "(3 of 5)" in plot_compare.sensitivity(study).caption
+    assert [f["schedule"] for f in study.grid("arcface", ("schedule",))] == ["cosine"]
+    assert [f["margin_warmup"] for f in study.grid("arcface", ("margin-warmup",))] == [0.25]
+
+
+def test_main_runs_are_those_of_the_recipe_alone(results):
+    groups = Study(results).main("mnist")
+    assert list(groups) == ["softmax", "norm-softmax", "arcface"]
+    assert [f["seed"] for f in groups["arcface"]] == [0, 1, 2]
+    with pytest.raises(NotStored, match="fashion"):
+        Study(results).main("fashion-mnist")
+
+
+def test_a_damaged_benchmark_is_one_clear_line(tmp_path):
+    for content in ({"head": {"classes": {"ten": {}}}}, {"head": {"classes": 3}}):
+        write_json(tmp_path / "benchmark.json", content)
+        with pytest.raises(RunError, match="benchmark"):
+            plot_compare.head_cost(Study(tmp_path))
+    write_json(tmp_path / "benchmark.json", {})
+    with pytest.raises(NotStored):
+        plot_compare.head_cost(Study(tmp_path))
+
+
+def test_psi_in_the_figures_is_the_losses_own():
+    theta = np.linspace(0, math.pi, 50)
+    np.testing.assert_allclose(plot_theory.psi(theta, Margins(m3=0.35)), np.cos(theta) - 0.35, atol=1e-12)
+    low = theta < math.pi - 0.5
+    np.testing.assert_allclose(plot_theory.psi(theta, Margins(m2=0.5))[low], np.cos(theta + 0.5)[low], atol=1e-7)
+    assert (np.diff(plot_theory.psi(theta, Margins(1.35, 0.2, 0.1))) < 0).all()
+
+
+def test_the_worked_example_has_the_right_angle_and_the_bounds_their_values():
+    assert all(number in plot_theory.worked_example().caption for number in ("2.83", "6.80", "7.94°"))
+    caption = plot_theory.feasible_margins().caption
+    assert f"±{math.degrees(2 * math.pi / 10 - 0.5) / 2:.1f}°" in caption
+    assert f"{9 / 10 * math.log(9 * 0.9 / 0.1):.2f}" in plot_theory.scale_bound().caption
+
+
+# ------------------------------------------------------------------------------------- test images
+
+
+def test_test_images_are_chosen_by_their_angle(tmp_path, monkeypatch):
+    import data
+
+    run, n = tmp_path / "mnist-arcface-512d-seed0", 48
+    labels = np.arange(n) % 4
+    degrees = np.linspace(0, 60, n)
+    degrees[:4] = (103, 102, 101, 100)  # the next class is nearer than their own
+    at = np.radians(90 * labels + degrees)
+    write_json(run_made(run) / "metrics.json", facts_of(dim=512))
+    write_arrays(run / "embeddings.npz", embeddings=np.stack([np.cos(at), np.sin(at)], 1), labels=labels,
+                 weights=np.array([[1.0, 0], [0, 1], [-1, 0], [0, -1]]))  # fmt: skip
+    images = torch.zeros(n, 1, 16, 16, dtype=torch.uint8)
+
+    class Data:
+        fingerprint, test_images = facts_of()["fingerprint"], images
+
+    monkeypatch.setattr(data, "load_dataset", lambda *args, **kwargs: Data)
+    _, _, found, angles = plot_images.images_and_angles("mnist", tmp_path, "data")
+    np.testing.assert_allclose(angles[np.arange(n), found], degrees, atol=1e-6)
+    mistakes = plot_images.worst_mistakes("mnist", tmp_path, "data")
+    wrong = int((degrees > 45).sum())
+    assert f"of {wrong} mistakes among {n} test images" in mistakes.caption
+    shown = [axes.get_xlabel() for axes in mistakes.figure.axes if axes.get_xlabel()]
+    assert shown[0] == "apple: 103°\npear: 13°" and len(shown) == min(plot_images.MISTAKES, wrong)
+    near = plot_images.nearest_and_farthest("mnist", tmp_path, "data")
+    assert [a.get_xlabel() for a in near.figure.axes if a.get_xlabel()][2 * plot_images.SHOWN - 1] == "103°"
+    Data.fingerprint = "other"
+    with pytest.raises(NotStored, match="data"):
+        plot_images.worst_mistakes("mnist", tmp_path, "data")
+
+
+def run_made(folder):
+    folder.mkdir()
+    return folder
+
+
+def test_pictures_stay_small(drawn_from, command, tmp_path):
+    assert command(plot_embeddings.main, "--figures-dir", tmp_path, "--only", "embeddings_2d_mnist").status == 0
+    path = tmp_path / "embeddings_2d_mnist.png"
+    assert path.stat().st_size < 2_000_000
+    with Image.open(path) as image:
+        assert image.info["dpi"] == pytest.approx((200, 200), abs=1)
+    assert "matplotlib" in sys.modules
