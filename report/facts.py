@@ -63,7 +63,7 @@ MEASURES = {
 TABLES = {
     "accuracy": ("accuracy", "nearest_mean", "neighbours"),
     "embedding": ("intra", "inter", "w_ec", "w_inter", "eer", "tar", "map"),
-    "low": ("accuracy", "intra", "inter", "eer", "tar", "map"),
+    "low": ("accuracy", "intra", "inter", "eer"),
     "open": ("eer", "tar", "rank_1", "map"),
 }
 

@@ -155,7 +155,8 @@ def test_a_missing_figure_is_reported_and_left_out(tree):
 
 
 def test_a_caption_kept_beside_the_plotting_code_is_the_one_shown(tree):
-    (tree / "figures" / "captions.json").write_text(json.dumps({"embeddings_3d_mnist.png": "Spheres, described."}))
+    entry = {"file": "embeddings_3d_mnist.png", "caption": "Spheres, described."}
+    (tree / "figures" / "captions.json").write_text(json.dumps({"embeddings_3d_mnist": entry}))
     assert "Spheres, described." in text_of(build.compile_report(tree, build.author_of(tree)))
 
 
