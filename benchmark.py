@@ -17,8 +17,9 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from options import Parser
-from runs import RunError, finished_runs, read_json, write_json
+from errors import command_line
+from options import Parser, count, positive
+from runs import finished_runs, read_json, write_json
 
 ROOT = Path(__file__).resolve().parent
 STORE = ROOT / "report" / "results" / "benchmark.json"
@@ -220,30 +221,27 @@ def in_child(work: Callable, *arguments):
 PARTS = {"throughput": throughput, "head": head, "evaluation": evaluation, "commands": commands}
 
 
+@command_line("benchmark.py")
 def main() -> int:
     """The command line: returns the exit status."""
     parser = Parser(prog="benchmark.py", description="Measure speed and memory beside what a user would pick instead.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=5, help="alternations of each comparison (default: 5)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of one throughput measurement (default: 5)")
+    parser.add_argument("--rounds", type=count, default=5, help="alternations of each comparison (default: 5)")
+    parser.add_argument(
+        "--seconds", type=positive, default=5.0, help="length of one throughput measurement (default: 5)"
+    )
     parser.add_argument("--data-dir", default="data", help="where the data are (default: data)")
     parser.add_argument("--store", default=str(STORE), help="the JSON file to update")
     flags = parser.parse_args()
     unknown = [part for part in flags.parts if part not in PARTS]
     if unknown:
         parser.error(f"unknown part '{unknown[0]}': choose from {', '.join(PARTS)}")
-    from data import DataError
-
     store = Path(flags.store)
-    try:
-        found = read_json(store) if store.exists() else {}
-        for part in flags.parts or PARTS:
-            found[part] = in_child(PARTS[part], flags.data_dir, flags.rounds, flags.seconds) | {"machine": machine()}
-            write_json(store, found)
-            print(describe(part, found[part]), flush=True)
-    except (DataError, RunError) as error:
-        print(f"benchmark.py: error: {error}", file=sys.stderr)
-        return 2
+    found = read_json(store) if store.exists() else {}
+    for part in flags.parts or PARTS:
+        found[part] = in_child(PARTS[part], flags.data_dir, flags.rounds, flags.seconds) | {"machine": machine()}
+        write_json(store, found)
+        print(describe(part, found[part]), flush=True)
     return 0
 
 

@@ -1,0 +1,64 @@
+"""benchmark.py's arithmetic and its sides; that what it measures is fast is not for a test to say."""
+
+import json
+
+import pytest
+import torch
+
+import benchmark
+import benchmark_sides
+from data import Dataset
+
+
+def test_alternating_sides_gives_medians_and_ratios_to_the_first():
+    first, second = iter([9, 1, 2, 4]), iter([9, 3, 3, 6])  # the first of each is the unmeasured round
+    order = []
+    sides = {
+        "a": lambda: order.append("a") or float(next(first)),
+        "b": lambda: order.append("b") or float(next(second)),
+    }
+    found = benchmark.alternate(sides, 3)
+    assert order == ["a", "b"] * 4
+    assert found["a"] == {"median": 2, "ratio": 1, "ratio_low": 1, "ratio_high": 1, "n": 3}
+    assert found["b"] == {"median": 3, "ratio": 1.5, "ratio_low": 1.5, "ratio_high": 3, "n": 3}
+
+
+def test_peak_memory_sees_what_is_freed_again():
+    measured = benchmark.in_child(benchmark.peak_memory, work_of_100_mb)
+    assert measured != measured or 90 < measured < 200  # NaN where the system does not tell
+
+
+def work_of_100_mb() -> None:
+    torch.ones(25_000_000)
+
+
+@pytest.mark.parametrize("name", benchmark_sides.HEADS)
+def test_every_head_runs_and_leaves_a_gradient(name):
+    labels, x = benchmark_sides.head_batch(12)
+    benchmark_sides.head_loss(name, 12, labels, x)()
+    assert x.grad is not None and x.grad.shape == (benchmark_sides.HEAD_BATCH, benchmark_sides.HEAD_DIM)
+    assert torch.isfinite(x.grad).all() and x.grad.any()
+
+
+def test_the_users_pick_trains():
+    images = torch.randint(0, 256, (256, 1, 28, 28), dtype=torch.uint8)
+    labels = torch.arange(256) % 4
+    data = Dataset("toy", "", "", images, labels, images[:4], labels[:4], tuple("abcd"))
+    pick = benchmark_sides.users_pick(data, (4, 4, 4), 2, True)
+    assert pick(3) > 0
+
+
+def test_an_unknown_part_is_one_line(command):
+    done = command(benchmark.main, "colour")
+    assert done.status == 2 and "colour" in done.err and "throughput" in done.err and len(done.err.splitlines()) == 1
+
+
+def test_a_part_measured_again_keeps_the_others(command, tmp_path, monkeypatch):
+    store = tmp_path / "benchmark.json"
+    store.write_text(json.dumps({"head": {"kept": 1}}))
+    monkeypatch.setattr(benchmark, "in_child", lambda work, *arguments: {"train.py --help": 1.25})
+    done = command(benchmark.main, "commands", "--store", store)
+    assert done.status == 0 and "1.25 s" in done.out, done.err
+    found = json.loads(store.read_text())
+    assert found["head"] == {"kept": 1} and found["commands"]["train.py --help"] == 1.25
+    assert found["commands"]["machine"]["torch"] == torch.__version__
