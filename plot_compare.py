@@ -9,7 +9,8 @@ from plot_data import Drawn, NotStored, Study, accuracy_or_chance, head_accuracy
 from plot_style import CLASS_COLOURS, data_title, log_ticks
 from runs import BAD_CONTENT, RunError, read_json
 
-BLUE, ORANGE, GREEN, RED = CLASS_COLOURS[:4]
+BLUE, ORANGE, GREEN = CLASS_COLOURS[:3]
+SHARED = ("epochs", "batch_size", "lr", "widths", "fingerprint")  # what runs must share to differ in their loss alone
 
 
 def scale_or_margin(study: Study, dataset: str) -> Drawn:
@@ -67,8 +68,9 @@ def scale_or_margin(study: Study, dataset: str) -> Drawn:
 
 
 def base_runs(study: Study, groups: dict[str, list[dict]], base: str, members: list[dict]) -> list[dict]:
-    """The runs that `members` are compared with: of norm-softmax those at their scale; none where there are none."""
-    own = groups.get(base, [])
+    """The runs that `members` are compared with, of the same recipe: of norm-softmax those at their scale."""
+    first = members[0]
+    own = [f for f in groups.get(base, []) if all(f[name] == first[name] for name in SHARED)]
     if base != "norm-softmax" or members[0]["loss"] == "adacos":  # AdaCos's scale is an outcome: the table's own NSL
         return own
     scale, dataset = members[0]["scale"], members[0]["dataset"]

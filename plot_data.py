@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from losses import LOSSES
-from plot_tables import checked
+from plot_tables import checked, key_of
 from runs import read_arrays, read_json
 
 
@@ -74,11 +74,18 @@ class Study:
 
 
 def by_loss(runs: Iterable[dict], wanted: str) -> dict[str, list[dict]]:
-    """Runs grouped by loss in the order of LOSSES, sorted by seed. NotStored naming `wanted` when there are none."""
+    """Runs grouped by loss in the order of LOSSES, sorted by seed. NotStored naming `wanted` when there are none.
+
+    Of each loss only the most that differ in nothing but their seed: results of an older recipe lie beside those of a
+    newer one until all have been run again.
+    """
     groups: dict[str, list[dict]] = {}
     for loss in LOSSES:
-        if members := sorted((f for f in runs if f["loss"] == loss), key=lambda f: f["seed"]):
-            groups[loss] = members
+        kinds: dict[tuple, list[dict]] = {}
+        for facts in sorted((f for f in runs if f["loss"] == loss), key=lambda f: f["seed"]):
+            kinds.setdefault(key_of(facts), []).append(facts)
+        if kinds:
+            groups[loss] = max(kinds.values(), key=len)
     if not groups:
         raise NotStored(f"runs on {wanted}")
     return groups
