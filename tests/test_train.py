@@ -36,6 +36,7 @@ MARGIN_LOSSES = ("sphereface", "cosface", "arcface", "combined", "li-arcface")
 TIMES = {"seconds", "images_per_second", "train_seconds"}
 STEPS = 6  # a default run here has three epochs of 96 images in batches of 16
 SCRIPT = ["import os, signal, sys, recipes, torch, train", "torch.set_num_threads(1)",
+          "signal.signal(signal.SIGINT, signal.default_int_handler)",  # a job in the background may inherit it ignored
           "recipes.BASE['folder']['widths'] = (8, 8, 8)"]  # fmt: skip
 
 
