@@ -108,7 +108,8 @@ def on_dask(address: str):
         raise RunError(f"--dask {address}: Dask is not installed: pip install 'dask[distributed]'") from None
     except (OSError, ValueError) as error:
         raise RunError(f"--dask {address}: no scheduler there ({error}); start one with 'dask scheduler'") from None
-    client.run(site.addsitedir, str(ROOT))  # where the workers find this project's files
+    for run in (client.run_on_scheduler, client.run):  # both, and the workers, must find this project's files
+        run(site.addsitedir, str(ROOT))
     return joblib.parallel_config("dask")
 
 
