@@ -75,16 +75,16 @@ class Settings:
 BASE = {
     "mnist": {"epochs": 8, "batch_size": 256, "lr": 0.05, "widths": (32, 64, 128), "shift": 2, "flip": False},
     "fashion-mnist": {"epochs": 8, "batch_size": 256, "lr": 0.05, "widths": (32, 64, 128), "shift": 2, "flip": True},
-    "cifar10": {"epochs": 10, "batch_size": 256, "lr": 0.05, "widths": (64, 128, 256), "shift": 2, "flip": True},
+    "cifar10": {"epochs": 10, "batch_size": 256, "lr": 0.05, "widths": (64, 256, 256), "shift": 2, "flip": True},
     "folder": {"epochs": 10, "batch_size": 128, "lr": 0.05, "widths": (64, 128, 256), "shift": 2, "flip": True},
 }
 SMALL_SET = {"epochs": 20, "batch_size": 128}  # mnist-5k: fifteen times fewer images than MNIST, so more epochs
 
 # For ten classes and a posterior of 0.9, CosFace's lower bound is 3.95 on the simplex and 15.1 on the circle. Clean
-# digits like a scale far above the first; CIFAR-10's noisy ones overfit there and do best at the bound: a narrower net
-# (64, 128, 256) found 86.1 % of 10,000 validation images at s = 3, 86.9 % at s = 4 (m = 0.2 and 0.5), in six epochs.
+# digits like a scale far above the first; CIFAR-10's noisy images are overfitted there and do best near the bound, with
+# smaller margins. ArcFace on validation images, ten epochs: 88.7 % of 5,000 at s = 4, m = 0.2 and at s = 6, m = 0.1.
 SCALE = 16.0
-SOFT_SCALE = {"cifar10": 4.0}  # where the classes are not crowded
+SOFT = {"cifar10": {"scale": 4.0, "margin_part": 0.4}}  # where the classes are not crowded
 MARGIN_WARMUP = 0.5
 # Where the classes lie less than 90 degrees apart, a sample can only move to its class by crossing others: the scale
 # starts where crossing costs little. At s = 16 from the first step, CIFAR-10 in 2-D ended near chance.
@@ -99,8 +99,9 @@ def recipe(dataset: str, loss: str, embedding_dim: int, num_classes: int) -> dic
     if is_crowded(num_classes, embedding_dim):
         values |= CROWDED
         margins = feasible_margins(loss, num_classes, embedding_dim)
-    else:
-        values["scale"] = SOFT_SCALE.get(dataset, SCALE)
+    elif dataset in SOFT:
+        values["scale"], part = SOFT[dataset]["scale"], SOFT[dataset]["margin_part"]
+        margins = Margins(1 + part * (margins.m1 - 1), part * margins.m2, part * margins.m3)
     if loss in WITHOUT_SCALE:
         values |= {"scale": None, "scale_start": None}
     return values | margins._asdict()
