@@ -101,7 +101,8 @@ def recipe(dataset: str, loss: str, embedding_dim: int, num_classes: int) -> dic
         margins = feasible_margins(loss, num_classes, embedding_dim)
     elif dataset in SOFT:
         values["scale"], part = SOFT[dataset]["scale"], SOFT[dataset]["margin_part"]
-        margins = Margins(1 + part * (margins.m1 - 1), part * margins.m2, part * margins.m3)
+        m1, m2, m3 = margins
+        margins = Margins(*(round(m, 6) for m in (1 + part * (m1 - 1), part * m2, part * m3)))
     if loss in WITHOUT_SCALE:
         values |= {"scale": None, "scale_start": None}
     return values | margins._asdict()
