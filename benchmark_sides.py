@@ -52,6 +52,19 @@ def our_steps(trainer: Trainer, steps: int) -> float:
     return steps * trainer.batch / timed(work)
 
 
+class Images(torch.utils.data.Dataset):
+    """Training images one at a time, through a torchvision transform: what a DataLoader's workers read."""
+
+    def __init__(self, data: Dataset, transform: Callable):
+        self.images, self.labels, self.transform = data.train_images, data.train_labels, transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int):
+        return self.transform(self.images[i]), self.labels[i]
+
+
 def users_pick(data: Dataset, widths: tuple[int, ...], shift: int, flip: bool) -> Callable[[int], float]:
     """What a user would write: torchvision transforms, a DataLoader, pytorch-metric-learning's loss, SGD, float32.
 
@@ -63,14 +76,9 @@ def users_pick(data: Dataset, widths: tuple[int, ...], shift: int, flip: bool) -
     steps += [transforms.ToTensor(), transforms.Normalize([0.5] * channels, [0.25] * channels)]
     transform = transforms.Compose(steps)
 
-    class Images(torch.utils.data.Dataset):
-        def __len__(self):
-            return len(data.train_images)
-
-        def __getitem__(self, i):
-            return transform(data.train_images[i]), data.train_labels[i]
-
-    loader = torch.utils.data.DataLoader(Images(), PICK_BATCH, shuffle=True, drop_last=True, num_workers=2)
+    loader = torch.utils.data.DataLoader(
+        Images(data, transform), PICK_BATCH, shuffle=True, drop_last=True, num_workers=2
+    )
     torch.manual_seed(0)
     network = build_backbone(channels, 512, size, widths=widths)
     loss = ArcFaceLoss(len(data.classes), 512, margin=28.6, scale=16)

@@ -14,6 +14,7 @@ from pypdf import PdfReader
 
 from losses import LOSSES
 from report import build, claims, content, facts, theory
+from report.shrink import COLOURS, shrink
 from runs import RunError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -380,3 +381,12 @@ def test_the_usual_fallbacks_jump_as_stated():
     fallback = math.cos(at) - m * math.sin(m)
     assert theory.numerics()["jump"] == f"{math.cos(at - step + m) - fallback:.3f}"
     assert theory.numerics()["easy_jump"] == f"{math.cos(math.pi / 2) - math.cos(math.pi / 2 + m):.3f}"
+
+
+def test_shrinking_keeps_pages_text_and_colours():
+    small = shrink(build.PDF.read_bytes())
+    before, after = PdfReader(build.PDF), PdfReader(io.BytesIO(small))
+    assert [p.extract_text() for p in after.pages] == [p.extract_text() for p in before.pages]
+    images = [image for page in after.pages for image in page.images]
+    assert images and all(len(i.image.convert("RGB").getcolors(1 << 24)) <= COLOURS for i in images)
+    assert all(isinstance(i.image, Image.Image) and i.image.width > 400 for i in images)
