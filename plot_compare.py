@@ -16,6 +16,8 @@ SHARED = ("epochs", "batch_size", "lr", "widths", "fingerprint")  # what runs mu
 def scale_or_margin(study: Study, dataset: str) -> Drawn:
     """Accuracy of every loss, and its difference to softmax and to norm-softmax at the same scale, paired by seed."""
     groups = study.main(dataset)
+    if len(groups) < 2:
+        raise NotStored(f"second loss on {dataset} at 512 dimensions to compare with")
     first = next(iter(groups.values()))[0]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.9), sharey=True)
     places = {loss: i for i, loss in enumerate(groups)}

@@ -136,11 +136,15 @@ def pair_angles(study: Study, dataset: str) -> Drawn:
     losses = [loss for loss, f in rows[0][1].items() if "test_genuine" in study.arrays(f[0])]
     if not losses:
         raise NotStored(f"pair angles of runs on {dataset}")
-    columns = len(losses)
-    figure, panels = plt.subplots(len(rows), columns, figsize=(1.5 * columns + 0.8, 1.75 * len(rows) + 0.5),
-                                  sharex=True, sharey="row", squeeze=False)  # fmt: skip
-    for line, (name, groups, part) in zip(panels, rows, strict=True):
-        for axes, loss in zip(line, losses, strict=True):
+    columns = min(4, len(losses))
+    lines = -(-len(losses) // columns)
+    figure, panels = plt.subplots(len(rows) * lines, columns, figsize=(2 * columns + 2, 1.7 * len(rows) * lines + 0.7),
+                                  sharex=True, squeeze=False)  # fmt: skip
+    for block, (name, groups, part) in enumerate(rows):
+        own = panels[block * lines : (block + 1) * lines]
+        for axes in own.flat[len(losses) :]:
+            axes.set_visible(False)
+        for axes, loss in zip(own.flat, losses, strict=False):
             arrays = study.arrays(groups[loss][0]) if loss in groups else {}
             for kind, colour, label in (("genuine", BLUE, "same class"), ("impostor", ORANGE, "different")):
                 if f"{part}_{kind}" in arrays:
@@ -148,20 +152,20 @@ def pair_angles(study: Study, dataset: str) -> Drawn:
                     axes.fill_between(DEGREES, share, color=colour, alpha=0.45, lw=0, label=label)
                     axes.plot(DEGREES, share, color=colour, linewidth=0.8)
             axes.set(xlim=(0, 150), xticks=(0, 60, 120), ylim=(0, None))
-        line[0].set_ylabel(f"{name}\n% per degree", fontsize=8)
-    for axes, loss in zip(panels[0], losses, strict=True):
-        axes.set_title(LOSSES[loss].title, fontsize=8.5)
-    panels[0, 0].legend(fontsize=6.5, loc="upper right", handlelength=1)
+            axes.set_title(LOSSES[loss].title, fontsize=8.5)
+        for axes in own[:, 0]:
+            axes.set_ylabel(f"{name}\n% per degree", fontsize=8)
     figure.supxlabel("angle between two test images, degrees", fontsize=9)
     figure.tight_layout()
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), fontsize=8, loc="lower right", handlelength=1, ncols=2)
     facts = rows[0][1][losses[0]][0]
     below = (
-        f" Lower row: runs without classes {', '.join(split)}, pairs of those classes alone." if len(rows) > 1 else ""
+        f" Lower half: runs without classes {', '.join(split)}, pairs of those classes alone." if len(rows) > 1 else ""
     )
     return Drawn(
         figure,
         f"{data_title(facts)}, 512 dimensions: angles of all same-class and all different-class pairs of test images, "
-        f"one run (seed {facts['seed']}) a loss; each histogram sums to 100 %.{below}",
+        f"one run (seed {facts['seed']}) a loss; each histogram sums to 100 %, heights differ between panels.{below}",
     )
 
 

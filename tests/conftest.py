@@ -1,6 +1,7 @@
 """A real but tiny data set, and the commands run in this process on it: a training takes a fraction of a second."""
 
 import io
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -110,3 +111,22 @@ def finished_run(tmp_path_factory, train_tiny) -> Path:
     done = train_tiny(output_dir, "--name", "run")
     assert done.status == 0, done.err
     return output_dir / "run"
+
+
+@pytest.fixture
+def run(finished_run, tmp_path):
+    """A copy of the finished run, to change."""
+    shutil.copytree(finished_run, tmp_path / "runs" / "run")
+    return tmp_path / "runs" / "run"
+
+
+@pytest.fixture
+def measure(command, tiny_data, tmp_path):
+    """measure(*arguments): evaluate.py with its folders in the test's own."""
+    import evaluate
+
+    def go(*arguments):
+        words = ["--data-dir", tiny_data, "--figures-dir", tmp_path / "figures", "--output-dir", tmp_path / "runs"]
+        return command(evaluate.main, *words, *arguments)
+
+    return go

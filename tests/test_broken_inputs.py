@@ -27,7 +27,6 @@ import torch
 from PIL import Image
 
 import data_files
-import evaluate
 import plot_embeddings
 from data import DataError, load_dataset
 from runs import load_checkpoint, read_arrays, read_json, write_json
@@ -116,29 +115,11 @@ class Touch:
 
 
 @pytest.fixture
-def run(finished_run, tmp_path):
-    """A copy of the finished run, to change."""
-    shutil.copytree(finished_run, tmp_path / "runs" / "run")
-    return tmp_path / "runs" / "run"
-
-
-@pytest.fixture
 def picture(tmp_path):
     (tmp_path / "pictures").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "pictures" / "a.png")
     return tmp_path / "pictures" / "a.png"
-
-
-@pytest.fixture
-def measure(command, tiny_data, tmp_path):
-    """measure(*arguments): evaluate.py with its folders in the test's own."""
-
-    def go(*arguments):
-        words = ["--data-dir", tiny_data, "--figures-dir", tmp_path / "figures", "--output-dir", tmp_path / "runs"]
-        return command(evaluate.main, *words, *arguments)
-
-    return go
 
 
 @pytest.fixture

@@ -37,24 +37,6 @@ def degrees_between(a, b):
     return math.degrees(math.acos(np.clip(a @ b, -1, 1)))
 
 
-@pytest.fixture
-def run(finished_run, tmp_path):
-    """A copy of the finished run, to change."""
-    shutil.copytree(finished_run, tmp_path / "runs" / "run")
-    return tmp_path / "runs" / "run"
-
-
-@pytest.fixture
-def measure(command, tiny_data, tmp_path):
-    """measure(*arguments): evaluate.py with its folders in the test's own."""
-
-    def go(*arguments):
-        words = ["--data-dir", tiny_data, "--figures-dir", tmp_path / "figures", "--output-dir", tmp_path / "runs"]
-        return command(evaluate.main, *words, *arguments)
-
-    return go
-
-
 @pytest.fixture(scope="module")
 def arrays_and_training(finished_run, tiny_data):
     """What the figures of the finished run come from: stored test arrays, training embeddings and labels."""

@@ -127,7 +127,7 @@ def test_vector_formats_repeat_too(drawn_from, command, tmp_path, kind):
 def test_without_results_only_what_needs_none_is_drawn(command, tmp_path, monkeypatch):
     monkeypatch.setattr(plot_embeddings, "RESULTS", tmp_path / "none")
     monkeypatch.setattr(plot_theory, "decision_margins", plot_theory.worked_example)  # the slow one
-    done = command(plot_embeddings.main, "--figures-dir", tmp_path / "figures")
+    done = command(plot_embeddings.main, "--figures-dir", tmp_path / "figures", "--output-dir", tmp_path)
     assert done.status == 0, done.err
     assert f"no results in {tmp_path / 'none'}: run experiments.py" in done.out
     assert len(list((tmp_path / "figures").glob("*.png"))) == 6
