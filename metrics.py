@@ -7,7 +7,7 @@ embeddings and mismatched lengths; the docstrings name what else it rejects.
 
 import math
 from bisect import bisect_left
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -96,13 +96,13 @@ def per_class_accuracy(confusion: Ints) -> Array:
 
 
 def class_centres(embeddings: Array, labels: Ints, classes: Ints) -> Array:
-    """Unit mean direction [len(classes), d], float64, of each class. ValueError for one without samples."""
-    x = unit(embeddings)
+    """Unit mean direction [len(classes), d] of each class, in float64. ValueError for one without samples."""
+    x = _matrix(embeddings, "embeddings")
     y, wanted = _ids(labels, "labels", len(x)), _ids(classes, "classes")
     missing = wanted[~np.isin(wanted, y)]
     if missing.size:
         raise ValueError(f"class {missing[0]} has no samples, so no centre: leave it out of the classes")
-    return unit(np.stack([x[y == c].mean(axis=0, dtype=np.float64) for c in wanted]))
+    return unit(np.stack([unit(x[y == c].astype(np.float64)).mean(axis=0) for c in wanted]))
 
 
 def nearest_centre(embeddings: Array, centres: Array, classes: Ints) -> Ints:
@@ -150,16 +150,31 @@ def _mean_nearest(directions: Array) -> float:
     return math.degrees(np.mean([_angle(w, np.delete(directions, i, 0)).min() for i, w in enumerate(directions)]))
 
 
-def _centred(embeddings: Array, labels: Ints, classes: Ints) -> tuple[Array, Array, Ints]:
-    """Unit embeddings and class centres, both float64, and for each sample the row of its own centre."""
-    x = unit(np.asarray(embeddings, dtype=np.float64))
+class _Centred(NamedTuple):
+    """Samples seen from the centre of their class, all in float64."""
+
+    angles: Array  # [N] radians to the centre of its own class
+    centres: Array  # [C, d]
+    own: Ints  # [N] the row of its own centre
+    mean: Array  # [1, d] direction of the mean of all unit embeddings
+
+
+def _centred(embeddings: Array, labels: Ints, classes: Ints, chunk: int = 2000) -> _Centred:
+    """Angles to the own class's centre, `chunk` samples at a time: as a whole they would take 20 bytes an entry."""
+    x = _matrix(embeddings, "embeddings")
     y, ids = _ids(labels, "labels", len(x)), _ids(classes, "classes")
     if len(np.unique(ids)) < max(len(ids), 2):
         raise ValueError(f"classes {ids.tolist()}: need at least two, each once")
     strange = np.setdiff1d(y, ids)
     if strange.size:
         raise ValueError(f"label {strange[0]} is not among the classes: add it or leave its samples out")
-    return x, class_centres(x, y, ids), (y[:, None] == ids).argmax(axis=1)
+    centres, own = class_centres(x, y, ids), (y[:, None] == ids).argmax(axis=1)
+    angles, total = np.empty(len(x)), np.zeros((1, x.shape[1]))
+    for rows in _chunks(len(x), chunk):
+        part = unit(x[rows].astype(np.float64))
+        angles[rows] = _angle(part, centres[own[rows]])
+        total += part.sum(axis=0)
+    return _Centred(angles, centres, own, unit(total))
 
 
 def angle_statistics(embeddings: Array, labels: Ints, classes: Ints, weights: Array | None = None) -> dict:
@@ -170,10 +185,10 @@ def angle_statistics(embeddings: Array, labels: Ints, classes: Ints, weights: Ar
     weight to its class's centre, and `w_inter`, `inter` of the weights. ValueError for fewer than two classes, one
     named twice or without samples, a label not among them, weights of another shape.
     """
-    x, centres, own = _centred(embeddings, labels, classes)
-    result = {"intra": math.degrees(_angle(x, centres[own]).mean()), "inter": _mean_nearest(centres)}
+    angles, centres, _, _ = _centred(embeddings, labels, classes)
+    result = {"intra": math.degrees(angles.mean()), "inter": _mean_nearest(centres)}
     if weights is not None:
-        w = unit(_matrix(weights, "weights", x.shape[1])).astype(np.float64)
+        w = unit(_matrix(weights, "weights", centres.shape[1])).astype(np.float64)
         if len(w) != len(centres):
             raise ValueError(f"{len(w)} weights for {len(centres)} classes: need a row for each")
         result |= {"w_ec": math.degrees(_angle(w, centres).mean()), "w_inter": _mean_nearest(w)}
@@ -186,13 +201,13 @@ def angular_fisher_score(embeddings: Array, labels: Ints, classes: Ints) -> floa
     S_w / S_b, S_w = sum over samples of 1 - cos(x, m_i), S_b = sum over classes of n_i (1 - cos(m_i, m)); m_i: class
     centre, m: mean direction of all. Infinite where all centres coincide. ValueErrors as in `angle_statistics`.
     """
-    x, centres, own = _centred(embeddings, labels, classes)
+    angles, centres, own, mean = _centred(embeddings, labels, classes)
     # 1 - cos t = 2 sin^2(t / 2) keeps the digits that the subtraction loses in tight classes; the 2 cancels.
-    within = np.sum(np.sin(_angle(x, centres[own]) / 2) ** 2)
-    to_mean = _angle(centres, unit(x.mean(axis=0, keepdims=True)))[own]  # [own]: each class n_i times
+    within = np.sum(np.sin(angles / 2) ** 2)
+    to_mean = _angle(centres, mean)[own]  # [own]: each class n_i times
     between = np.sum(np.sin(to_mean / 2) ** 2)
     # Centres that coincide still differ by rounding: about 1e-16 rad, 1e-33 here a sample.
-    return float(within / between) if between > 1e-30 * len(x) else math.inf
+    return float(within / between) if between > 1e-30 * len(own) else math.inf
 
 
 def _by_class(labels: Ints) -> tuple[Ints, Ints, Ints]:

@@ -102,6 +102,9 @@ def _call(words: list[str], environment: dict[str, str]) -> tuple[int, str]:
         RUNNING.add(process)
         try:
             lines = process.communicate()[1].strip().splitlines()
+        except BaseException:  # stopped while waiting: a SIGTERM to this process has not reached the training
+            process.terminate()
+            raise
         finally:
             RUNNING.discard(process)
     return process.returncode, (lines or [""])[-1]

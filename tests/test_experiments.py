@@ -307,11 +307,12 @@ time.sleep(300)
 """
 
 
-def test_a_stopped_study_takes_its_trainings_with_it(tmp_path):
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_stopped_study_takes_its_trainings_with_it(jobs, tmp_path):
     (tmp_path / "train.py").write_text(SLOW_TRAIN)
     script = "import pathlib, sys, experiments, study_store; study_store.ROOT = pathlib.Path(sys.argv.pop(1))\n"
     words = [sys.executable, "-c", script + "sys.exit(experiments.main())", tmp_path, "--only", "mnist-arcface-2d-s"]
-    words += ["--jobs", "2", "--output-dir", tmp_path / "runs", "--results-dir", tmp_path / "results"]
+    words += ["--jobs", jobs, "--output-dir", tmp_path / "runs", "--results-dir", tmp_path / "results"]
     root = Path(experiments.__file__).parent
     with subprocess.Popen(
         list(map(str, words)), cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
