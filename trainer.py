@@ -23,7 +23,7 @@ MOMENTUM = 0.9
 HEAD_LR = 1.0  # Adam's learning rate for class weights of length 1, as a multiple of Muon's, divided by sqrt(d)
 BIAS_LR = 0.2  # the same for biases, whose scale is that of normalised activations
 WHITEN_IMAGES = 5000  # enough for the covariance of 2x2 patches
-EVAL_BATCH = 1000
+EVAL_BATCH = 250  # as fast as any: larger ones leave the cache
 REPORT_EVERY = 20  # steps between looks at the loss: a look waits for the device
 EXPLODED = 100  # times ln C + s: margins alone bring a bounded head's loss to about a tenth of this
 
