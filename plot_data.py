@@ -65,6 +65,19 @@ class Study:
             for split in splits
         }
 
+    def budgets(self, dataset: str) -> list[dict]:
+        """ArcFace at 512 dimensions with several numbers of epochs, ordered by them, all timed on one device.
+
+        Seed 0 alone; a run timed on other hardware or threads than most of them is left out. NotStored without two.
+        """
+        pattern = re.compile(rf"{dataset}-arcface-512d-seed0(-epochs=\d+)?")
+        found = [f for f in self.runs if pattern.fullmatch(f["name"])]
+        devices = [f["device"] for f in found]
+        found = [f for f in found if f["device"] == max(devices, key=devices.count)]
+        if len(found) < 2:
+            raise NotStored(f"ArcFace runs on {dataset} with several numbers of epochs")
+        return sorted(found, key=lambda f: f["epochs"])
+
     def grid(self, loss: str, names: tuple[str, ...], dataset: str = "mnist") -> list[dict]:
         """Sensitivity runs of a loss, failed ones included, whose name gives values for just these flags."""
         pattern = "".join(f"-{name}=[^-]+(?:-\\d+)?" for name in names)

@@ -42,6 +42,7 @@ def catalogue(study, output_dir: Path, data_dir: str) -> dict[str, Callable]:
         figures[f"angles_{dataset}"] = partial(plot_compare.angle_table, study, dataset)
         figures[f"images_{dataset}"] = partial(plot_images.nearest_and_farthest, dataset, output_dir, data_dir)
         figures[f"mistakes_{dataset}"] = partial(plot_images.worst_mistakes, dataset, output_dir, data_dir)
+    figures["time_to_accuracy"] = partial(plot_training.time_to_accuracy, study)
     for name in ("open_set_table", "sensitivity", "schedules", "embedding_size", "head_cost"):
         figures[name] = partial(getattr(plot_compare, name), study)
     return figures

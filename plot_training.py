@@ -1,7 +1,10 @@
 """How training went and what it led to: curves, target angles, ROC, pair angles, confusion matrices."""
 
+import contextlib
+
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import FuncFormatter
 
 from losses import LOSSES
 from plot_data import Drawn, NotStored, Study, seeds_of
@@ -40,6 +43,41 @@ def training_curves(study: Study, dataset: str) -> Drawn:
         f"(right) on the augmented batches of each epoch; lines: mean, bands: range over {seeds_of(groups)}. Losses "
         "with a margin or another scale are not comparable in height; the margin grows over the first half, so a rise "
         "is no divergence. AdaCos changes its own scale.",
+    )
+
+
+def time_to_accuracy(study: Study) -> Drawn:
+    """Test error against training time: whole runs of several lengths, each with a schedule of its own."""
+    found: list[list[dict]] = []
+    for dataset in ("mnist", "cifar10"):
+        with contextlib.suppress(NotStored):
+            found.append(study.budgets(dataset))
+    if not found:
+        raise NotStored("ArcFace runs with several numbers of epochs")
+    figure, panels = plt.subplots(1, len(found), figsize=(4.3 * len(found), 3.4), squeeze=False)
+    for axes, runs in zip(panels.flat, found, strict=True):
+        seconds = [f["train_seconds"] for f in runs]
+        errors = [100 * (1 - f["accuracy"]["head"]["value"]) for f in runs]
+        bounds = np.array([[f["accuracy"]["head"][end] for f in runs] for end in ("high", "low")])
+        spread = np.abs(100 * (1 - bounds) - errors)
+        axes.errorbar(seconds, errors, yerr=spread, color=BLUE, marker="o", markersize=5, capsize=3)
+        for x, y, f in zip(seconds, errors, runs, strict=True):
+            label = f"{f['epochs']} epoch{'s' * (f['epochs'] != 1)}: {100 - y:.2f} %"
+            axes.annotate(label, (x, y), (7, 4), textcoords="offset points", fontsize=8)
+        axes.set(xscale="log", yscale="log", xlabel="training time, seconds", title=data_title(runs[0]))
+        axes.set_xlim(min(seconds) / 1.25, max(seconds) * 2.3)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "25" else ""))
+        axes.grid(alpha=0.3, which="both")
+    panels.flat[0].set_ylabel("test error, %")
+    figure.tight_layout()
+    machines = " and ".join(dict.fromkeys(f"{f['device']}, {f['precision']}" for runs in found for f in runs))
+    return Drawn(
+        figure,
+        f"ArcFace, 512 dimensions, one seed: test error against training time for several numbers of epochs, each "
+        f"point a whole run with a schedule of its own (bars: 95 % interval of {runs[0]['test_images']:,} test images; "
+        f"labels: epochs and test accuracy). Times are of {machines}; loading and measuring are not counted.",
     )
 
 

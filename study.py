@@ -27,6 +27,7 @@ SCALES = (1, 4, 16, 64)
 MARGINS = {"arcface": (0.1, 0.3, 0.5, 1.0, 1.8), "cosface": (0.1, 0.35, 0.7, 1.0, 1.3)}
 BATCHES, RATES = (64, 256, 1024), (0.01, 0.05, 0.2, 0.8)
 DIMENSIONS = (2, 3, 8, 32, 128, 512, 1024)
+BUDGETS = {"mnist": (1, 2, 4, 16), "cifar10": (2, 5)}  # epochs, beside the recipe's: what time buys
 # Seconds an epoch on two cores with AMX, where no run is stored to tell; and for loading, measuring and storing.
 SECONDS_AN_EPOCH = {"mnist": 13.0, "cifar10": 75.0}
 SECONDS_BESIDE = 25.0
@@ -35,7 +36,7 @@ SECONDS_BESIDE = 25.0
 class Run(NamedTuple):
     """One run of the study: what train.py is called with. extra: (flag, value) pairs beyond the recipe."""
 
-    part: str  # of the study: main, control, drawn, open or sensitivity
+    part: str  # of the study: main, control, drawn, open, budget or sensitivity
     dataset: str
     loss: str
     embedding_dim: int = 512
@@ -72,8 +73,9 @@ def study(seeds: int | None = None) -> list[Run]:
     count = {dataset: seeds or n for dataset, n in SEEDS.items()}
     parts = [
         table("mnist", range(1)), table("cifar10", range(1)), table("mnist", range(1, count["mnist"])),
-        drawn("mnist"), open_set(range(1)), sensitivity(), table("cifar10", range(1, min(2, count["cifar10"]))),
-        drawn("cifar10"), open_set(range(1, 3)), table("cifar10", range(2, count["cifar10"])),
+        drawn("mnist"), budgets("mnist"), open_set(range(1)), sensitivity(),
+        table("cifar10", range(1, min(2, count["cifar10"]))), drawn("cifar10"), budgets("cifar10"),
+        open_set(range(1, 3)), table("cifar10", range(2, count["cifar10"])),
     ]  # fmt: skip
     runs: dict[str, Run] = {}
     for run in (run for part in parts for run in part):
@@ -94,6 +96,11 @@ def drawn(dataset: str) -> Iterator[Run]:
     """Every loss in two and three dimensions; CIFAR-10 in six epochs, enough to place the classes."""
     extra = (("epochs", 6),) if dataset == "cifar10" else ()
     yield from (Run("drawn", dataset, loss, dim, extra=extra) for dim in (2, 3) for loss in LOSS_ORDER)
+
+
+def budgets(dataset: str) -> Iterator[Run]:
+    """ArcFace with less and with more training than its recipe."""
+    yield from (Run("budget", dataset, "arcface", extra=(("epochs", count),)) for count in BUDGETS[dataset])
 
 
 def open_set(seeds: range) -> Iterator[Run]:

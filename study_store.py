@@ -1,8 +1,9 @@
 """One run of the study: trained by train.py in a process of its own, and what figures and report need of it stored.
 
-NAME.json holds metrics, history and the part of the study; NAME.npz, for all runs but the sensitivity grids', ROC
-points and pair-angle counts (`test_*`, `unseen_*`), counts of the target angles in whole degrees after each epoch
-(`train_angles`, `test_angles` [epochs + 1, 180]) and, in two and three dimensions, the test embeddings and snapshots.
+NAME.json holds metrics, history and the part of the study. NAME.npz, which sensitivity and budget runs do without,
+holds ROC points and pair-angle counts (`test_*`, `unseen_*`), counts of the target angles in whole degrees after each
+epoch (`train_angles`, `test_angles` [epochs + 1, 180]) and, in two and three dimensions, the test embeddings and
+snapshots.
 """
 
 import atexit
@@ -149,7 +150,7 @@ def collect(run: Run, places: Places) -> None:
         if accuracy < 2 / classes:
             facts["failed"] = f"ended near chance: {100 * accuracy:.1f} % of the test images right"
         path = stored_as(run, places.results, facts)
-        if run.part != "sensitivity" or facts["embedding_dim"] <= DRAWABLE:
+        if run.part not in ("sensitivity", "budget") or facts["embedding_dim"] <= DRAWABLE:
             write_arrays(path.with_suffix(".npz"), **small_arrays(folder, facts))
         write_json(path, facts)  # last: it marks the run as stored
     except BAD_CONTENT as error:

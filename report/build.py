@@ -39,6 +39,7 @@ AWAITED = {
     "scale_or_margin_cifar10",
     "schedules",
     "sensitivity",
+    "time_to_accuracy",
 }
 # name in the text: file, and the functions shown from it, without their docstrings.
 EXCERPTS = {

@@ -63,6 +63,9 @@ def results(tmp_path_factory):
             failed = {"failed": "ended near chance", "test_accuracy": 0.1} if scale == 1 else {}
             store(folder, f"mnist-arcface-512d-seed0-scale={scale:g}-margin={margin:g}-epochs=3", dim=512,
                   part="sensitivity", scale=scale, m2=margin, **failed)  # fmt: skip
+    for epochs, seconds, device in ((1, 2.0, "2 threads"), (2, 4.0, "2 threads"), (4, 16.0, "1 threads")):
+        store(folder, f"mnist-arcface-512d-seed0-epochs={epochs}", dim=512, part="budget", epochs=epochs,
+              train_seconds=seconds, device=f"cpu, {device}, made up")  # fmt: skip
     lost = {k: v for k, v in facts_of(dim=512, part="sensitivity", scale=64.0, m2=0.5).items()
             if k not in ("accuracy", "test_accuracy", "confusion")}  # fmt: skip
     write_json(folder / "mnist-arcface-512d-seed0-scale=64-margin=0.5-epochs=3.json", {**lost, "failed": "diverged"})
@@ -140,6 +143,13 @@ def test_a_result_that_is_gone_leaves_the_old_picture(drawn_from, command, tmp_p
     monkeypatch.setattr(plot_embeddings, "RESULTS", tmp_path / "none")
     assert "left out head_cost" in command(plot_embeddings.main, *words).out
     assert {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == before
+
+
+def test_times_of_other_hardware_are_not_compared(results):
+    found = [(f["epochs"], f["train_seconds"]) for f in Study(results).budgets("mnist")]
+    assert found == [(1, 2.0), (2, 4.0), (5, 10.0)]
+    with pytest.raises(NotStored, match="cifar10 with several"):
+        Study(results).budgets("cifar10")
 
 
 # ------------------------------------------------------------------------------------- the numbers
