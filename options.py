@@ -52,10 +52,18 @@ def choice(kind: str, valid: tuple[str, ...]) -> Callable[[str], str]:
     return parse
 
 
+def widths(text: str) -> tuple[int, ...]:
+    """An argparse type: the channels of the network's three blocks, as '64,256,256'."""
+    channels = tuple(int(part) for part in text.split(",") if re.fullmatch("[0-9]{1,4}", part))
+    if len(channels) != 3 or text.count(",") != 2 or min(channels) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not three channel counts from 1 to 9999, such as 64,256,256")
+    return channels
+
+
 def run_name(text: str) -> str:
     """An argparse type: a plain folder name, which cannot lead out of --output-dir."""
-    if not re.fullmatch(r"[\w][\w.+=-]{0,99}", text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a plain folder name (letters, digits, and . _ + = -)")
+    if not re.fullmatch(r"[\w][\w.,+=-]{0,99}", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a plain folder name (letters, digits, and . , _ + = -)")
     return text
 
 
@@ -75,6 +83,7 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--m1", type=positive, help="factor on the target angle")
     add("--m2", type=number(float, 0, math.inf), help="added to the target angle, in radians")
     add("--m3", type=number(float, 0, math.inf), help="taken from the target cosine")
+    add("--widths", type=widths, metavar="A,B,C", help="channels of the network's three blocks, such as 32,64,128")
     add("--margin-warmup", type=number(float, 0, 1), metavar="PART", help="part of training in which the margin grows")
     add("--schedule", type=choice("schedule", tuple(SCHEDULES)), default="linear", metavar="NAME",
         help=f"how the learning rate goes on after its rise: {', '.join(SCHEDULES)} (default: linear)")  # fmt: skip
@@ -121,7 +130,7 @@ def resolve(flags: argparse.Namespace, data_name: str, num_classes: int, held_ou
     values = recipe(data_name, flags.loss, flags.embedding_dim, num_classes)
     if flags.margin is not None:
         values |= own_margins(flags.loss, flags.margin)
-    names = ("epochs", "batch_size", "lr", "scale", "m1", "m2", "m3", "margin_warmup")
+    names = ("epochs", "batch_size", "lr", "scale", "m1", "m2", "m3", "margin_warmup", "widths")
     given = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
     values |= given
     margins = Margins(values["m1"], values["m2"], values["m3"])

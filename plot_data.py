@@ -50,7 +50,7 @@ class Study:
 
     def drawn(self, dataset: str, dim: int) -> list[dict]:
         """One run a loss in `dim` dimensions, its first seed, with arrays. NotStored when there is none."""
-        pattern = re.compile(rf"{dataset}-[a-z-]+-{dim}d-seed\d+(-epochs=\d+)?")
+        pattern = re.compile(rf"{dataset}-[a-z-]+-{dim}d-seed\d+(-epochs=\d+)?(-widths=[\d,]+)?")
         found = [f for f in self.runs if pattern.fullmatch(f["name"]) and f["dataset"] == dataset]
         found = [f for f in found if (self.folder / f"{f['name']}.npz").exists() and not f["unseen_classes"]]
         return [group[0] for group in by_loss(found, f"{dataset} in {dim} dimensions").values()]

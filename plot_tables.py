@@ -8,7 +8,7 @@ import numpy as np
 
 from losses import LOSSES, WITHOUT_SCALE
 from plot_style import data_title, loss_title, save
-from recipes import Settings
+from recipes import BASE, Settings
 from runs import BAD_CONTENT, RunError, write_json
 
 # Figures of a row after the head's accuracy: the column's title, its name in the JSON, digits after the point.
@@ -75,9 +75,12 @@ def table_rows(runs: list[dict]) -> list[dict]:
             "map_at_r": [_percent(f["retrieval"].get("map_at_r")) for f in members],
         }
         interval = [100 * first["accuracy"]["head"][end] for end in ("low", "high")] if len(members) == 1 else None
+        base = first["dataset"].removesuffix("-5k")
         held_out = f", without {', '.join(first['unseen_classes'])}" if first["unseen_classes"] else ""
+        channels = first.get("widths", BASE[base]["widths"])
+        net = "" if list(channels) == list(BASE[base]["widths"]) else f", net {'/'.join(map(str, channels))}"
         rows.append({
-            "title": loss_title(first) + held_out, "loss": first["loss"], "embedding_dim": first["embedding_dim"],
+            "title": loss_title(first) + held_out + net, "loss": first["loss"], "embedding_dim": first["embedding_dim"],
             "epochs": first["epochs"],
             "seeds": sorted(f["seed"] for f in members), "head_interval": interval, "source": first["source"],
             "test_images": first["test_images"], **{name: spread(values) for name, values in picks.items()},

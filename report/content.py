@@ -69,7 +69,10 @@ def low_tables(runs: list[Run], dataset: str) -> list[dict]:
     for dim in (2, 3):
         groups = drawn(runs, dataset, dim)
         if groups:
-            tables.append({"dim": dim, **table(groups, TABLES["low"])})
+            facts = [f for members in groups.values() for f in members.values()]
+            nets = sorted({"/".join(map(str, f["widths"])) for f in facts})
+            tables.append({"dim": dim, "epochs": span(f["epochs"] for f in facts), "nets": nets,
+                           **table(groups, TABLES["low"])})  # fmt: skip
     return tables
 
 
