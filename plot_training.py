@@ -4,10 +4,10 @@ import contextlib
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from losses import LOSSES
-from plot_data import Drawn, NotStored, Study, seeds_of
+from plot_data import Drawn, NotStored, Study, head_accuracy, seeds_of
 from plot_style import CLASS_COLOURS, data_title, log_ticks, loss_style
 
 BLUE, ORANGE, GREEN = CLASS_COLOURS[:3]
@@ -61,15 +61,16 @@ def time_to_accuracy(study: Study) -> Drawn:
         bounds = np.array([[f["accuracy"]["head"][end] for f in runs] for end in ("high", "low")])
         spread = np.abs(100 * (1 - bounds) - errors)
         axes.errorbar(seconds, errors, yerr=spread, color=BLUE, marker="o", markersize=5, capsize=3)
-        for x, y, f in zip(seconds, errors, runs, strict=True):
-            label = f"{f['epochs']} epoch{'s' * (f['epochs'] != 1)}: {100 - y:.2f} %"
-            axes.annotate(label, (x, y), (7, 4), textcoords="offset points", fontsize=8)
+        for x, top, f in zip(seconds, 100 * (1 - bounds[1]), runs, strict=True):
+            label = f"{f['epochs']} epoch{'s' * (f['epochs'] != 1)}\n{head_accuracy(f):.2f} %"
+            axes.annotate(label, (x, top), (-8, 3), textcoords="offset points", fontsize=8)  # right of the line
         axes.set(xscale="log", yscale="log", xlabel="training time, seconds", title=data_title(runs[0]))
-        axes.set_xlim(min(seconds) / 1.25, max(seconds) * 2.3)
-        for axis in (axes.xaxis, axes.yaxis):
+        axes.set(xlim=(min(seconds) / 1.6, max(seconds) * 1.9), ylim=(None, 100 * (1 - bounds[1].min()) * 1.35))
+        for axis, ticks in ((axes.xaxis, (1, 2, 5)), (axes.yaxis, (1, 1.5, 2, 3, 5, 7))):
+            axis.set_major_locator(LogLocator(subs=ticks))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "25" else ""))
-        axes.grid(alpha=0.3, which="both")
+            axis.set_minor_locator(NullLocator())
+        axes.grid(alpha=0.3)
     panels.flat[0].set_ylabel("test error, %")
     figure.tight_layout()
     machines = " and ".join(dict.fromkeys(f"{f['device']}, {f['precision']}" for runs in found for f in runs))
