@@ -1,4 +1,7 @@
-"""A real but tiny data set, and the commands run in this process on it: a training takes a fraction of a second."""
+"""Fixtures of several test files: a real but tiny data set, and the commands run on it in this process.
+
+A training takes a fraction of a second. Plain functions that several files use are in the *_helpers.py beside this.
+"""
 
 import io
 import shutil
@@ -14,6 +17,9 @@ import torch
 from PIL import Image
 
 import recipes
+
+for module in Path(__file__).parent.glob("*_helpers.py"):
+    pytest.register_assert_rewrite(module.stem)  # a failed assert there, too, shows the values
 
 CLASSES = ("bars", "checks", "disc", "slopes")
 PER_CLASS = {"train": 24, "test": 8}

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_plots import arrays_of, assert_refused, facts_of
 
 import experiments
 import options
 import study
 import study_store
+from command_helpers import assert_refused
 from losses import LOSSES
+from results_helpers import arrays_of, facts_of
 from runs import RunError, read_arrays, write_arrays, write_json
 from study import Run
 from study_store import Places
