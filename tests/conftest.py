@@ -136,3 +136,50 @@ def measure(command, tiny_data, tmp_path):
         return command(evaluate.main, *words, *arguments)
 
     return go
+
+
+@pytest.fixture
+def make_trainer(monkeypatch, tiny_data):
+    """make_trainer(*flags): the Trainer of such a run, with its data set and nothing on disk."""
+    import options
+    import train
+
+    monkeypatch.setitem(recipes.BASE["folder"], "widths", (8, 8, 8))
+
+    def make(*flags, loss="arcface", dim=4):
+        words = ["--dataset", "folder", "--data-dir", tiny_data, "--image-size", 16, "--loss", loss, "--batch-size", 16]
+        parsed = options.parse_flags(list(map(str, [*words, "--embedding-dim", dim, *flags])))
+        dataset, _, record = train.prepare(parsed)
+        settings = recipes.Settings.from_json(record["settings"])
+        return train.Trainer(settings, dataset, torch.device("cpu")), dataset
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory, train_tiny):
+    """uninterrupted(loss): everything a run leaves that nothing disturbed."""
+    from training_helpers import everything
+
+    found = {}
+
+    def run(loss):
+        if loss not in found:
+            output_dir = tmp_path_factory.mktemp("uninterrupted")
+            done = train_tiny(output_dir, "--name", "run", loss=loss)
+            assert done.status == 0, done.err
+            found[loss] = everything(output_dir / "run")
+        return found[loss]
+
+    return run
+
+
+@pytest.fixture
+def unfinished(train_tiny, tmp_path):
+    """The output folder of a run cut off in its second epoch."""
+    from training_helpers import STEPS, at_step, interrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(patch, STEPS + 1, interrupt)
+        assert train_tiny(tmp_path, "--name", "run").status == 130
+    return tmp_path

@@ -39,7 +39,7 @@ import runs
 import study_store
 import train
 from study import Run
-from test_train import assert_same, everything
+from training_helpers import assert_same, everything
 
 EPOCHS, PART = 3, 4  # every fourth digit
 recipes.BASE["mnist"]["widths"] = (8, 16, 32)  # a short net: a run takes a second or two

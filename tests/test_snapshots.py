@@ -10,7 +10,7 @@ import snapshots
 import train
 from losses import build_head
 from runs import load_checkpoint, read_arrays, read_json
-from test_train import assert_same, everything
+from training_helpers import assert_same, everything
 
 EPOCHS = 3
 
