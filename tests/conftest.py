@@ -183,3 +183,14 @@ def unfinished(train_tiny, tmp_path):
         at_step(patch, STEPS + 1, interrupt)
         assert train_tiny(tmp_path, "--name", "run").status == 130
     return tmp_path
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Every download fails at once."""
+    import data_files
+
+    def fail(name, data_dir, log):
+        raise OSError("no\nnetwork here")
+
+    monkeypatch.setattr(data_files, "_download", fail)
