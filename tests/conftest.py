@@ -5,6 +5,7 @@ A training takes a fraction of a second. Plain functions that several files use 
 
 import io
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -194,3 +195,37 @@ def no_network(monkeypatch):
         raise OSError("no\nnetwork here")
 
     monkeypatch.setattr(data_files, "_download", fail)
+
+
+@pytest.fixture
+def no_hang():
+    """Five minutes for what takes milliseconds: a reader that waits for ever fails its test and not the whole suite."""
+
+    def expired(*_):
+        pytest.fail("it hangs")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(300)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(name="picture")
+def noisy_picture(tmp_path):
+    """A picture to predict."""
+    (tmp_path / "pictures").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "pictures" / "a.png")
+    return tmp_path / "pictures" / "a.png"
+
+
+@pytest.fixture
+def resume(train_tiny, tmp_path):
+    """resume(): train.py --resume on the run, made unfinished."""
+
+    def go():
+        (tmp_path / "runs" / "run" / "metrics.json").unlink(missing_ok=True)
+        return train_tiny(tmp_path / "runs", "--name", "run", "--resume")
+
+    return go
