@@ -229,3 +229,39 @@ def resume(train_tiny, tmp_path):
         return train_tiny(tmp_path / "runs", "--name", "run", "--resume")
 
     return go
+
+
+@pytest.fixture
+def places(tmp_path):
+    """Where a study keeps its runs, data and results."""
+    from study_store import Places
+
+    return Places(tmp_path / "runs", tmp_path / "data", tmp_path / "results")
+
+
+@pytest.fixture
+def fake_train(monkeypatch, places):
+    """Runs end as `outcomes` says by name: (status, message), an exception, or else well; returns (calls, outcomes)."""
+    import study
+    import study_store
+    from runs import write_json
+    from study_helpers import RUN, begin, finish
+
+    calls, outcomes = [], {}
+
+    def call(words, environment):
+        calls.append(words)
+        run = next(r for r in [*study.study(), RUN] if r.name() == words[words.index("--name") + 1])
+        outcome = outcomes.get(run.name(), (0, ""))
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome[0] == 0:
+            finish(run, places.output_dir)
+        else:
+            begin(run, places.output_dir / run.name())
+            if "diverged" in outcome[1]:
+                write_json(places.output_dir / run.name() / "failed.json", {"error": outcome[1]})
+        return outcome
+
+    monkeypatch.setattr(study_store, "_call", call)
+    return calls, outcomes
