@@ -1,7 +1,11 @@
-"""A real but tiny data set, and the commands run in this process on it: a training takes a fraction of a second."""
+"""Fixtures of several test files: a real but tiny data set, and the commands run on it in this process.
+
+A training takes a fraction of a second. Plain functions that several files use are in the *_helpers.py beside this.
+"""
 
 import io
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -14,6 +18,9 @@ import torch
 from PIL import Image
 
 import recipes
+
+for module in Path(__file__).parent.glob("*_helpers.py"):
+    pytest.register_assert_rewrite(module.stem)  # a failed assert there, too, shows the values
 
 CLASSES = ("bars", "checks", "disc", "slopes")
 PER_CLASS = {"train": 24, "test": 8}
@@ -130,3 +137,131 @@ def measure(command, tiny_data, tmp_path):
         return command(evaluate.main, *words, *arguments)
 
     return go
+
+
+@pytest.fixture
+def make_trainer(monkeypatch, tiny_data):
+    """make_trainer(*flags): the Trainer of such a run, with its data set and nothing on disk."""
+    import options
+    import train
+
+    monkeypatch.setitem(recipes.BASE["folder"], "widths", (8, 8, 8))
+
+    def make(*flags, loss="arcface", dim=4):
+        words = ["--dataset", "folder", "--data-dir", tiny_data, "--image-size", 16, "--loss", loss, "--batch-size", 16]
+        parsed = options.parse_flags(list(map(str, [*words, "--embedding-dim", dim, *flags])))
+        dataset, _, record = train.prepare(parsed)
+        settings = recipes.Settings.from_json(record["settings"])
+        return train.Trainer(settings, dataset, torch.device("cpu")), dataset
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory, train_tiny):
+    """uninterrupted(loss): everything a run leaves that nothing disturbed."""
+    from training_helpers import everything
+
+    found = {}
+
+    def run(loss):
+        if loss not in found:
+            output_dir = tmp_path_factory.mktemp("uninterrupted")
+            done = train_tiny(output_dir, "--name", "run", loss=loss)
+            assert done.status == 0, done.err
+            found[loss] = everything(output_dir / "run")
+        return found[loss]
+
+    return run
+
+
+@pytest.fixture
+def unfinished(train_tiny, tmp_path):
+    """The output folder of a run cut off in its second epoch."""
+    from training_helpers import STEPS, at_step, interrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(patch, STEPS + 1, interrupt)
+        assert train_tiny(tmp_path, "--name", "run").status == 130
+    return tmp_path
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Every download fails at once."""
+    import data_files
+
+    def fail(name, data_dir, log):
+        raise OSError("no\nnetwork here")
+
+    monkeypatch.setattr(data_files, "_download", fail)
+
+
+@pytest.fixture
+def no_hang():
+    """Five minutes for what takes milliseconds: a reader that waits for ever fails its test and not the whole suite."""
+
+    def expired(*_):
+        pytest.fail("it hangs")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(300)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(name="picture")
+def noisy_picture(tmp_path):
+    """A picture to predict."""
+    (tmp_path / "pictures").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "pictures" / "a.png")
+    return tmp_path / "pictures" / "a.png"
+
+
+@pytest.fixture
+def resume(train_tiny, tmp_path):
+    """resume(): train.py --resume on the run, made unfinished."""
+
+    def go():
+        (tmp_path / "runs" / "run" / "metrics.json").unlink(missing_ok=True)
+        return train_tiny(tmp_path / "runs", "--name", "run", "--resume")
+
+    return go
+
+
+@pytest.fixture
+def places(tmp_path):
+    """Where a study keeps its runs, data and results."""
+    from study_store import Places
+
+    return Places(tmp_path / "runs", tmp_path / "data", tmp_path / "results")
+
+
+@pytest.fixture
+def fake_train(monkeypatch, places):
+    """Runs end as `outcomes` says by name: (status, message), an exception, or else well; returns (calls, outcomes)."""
+    import study
+    import study_store
+    from runs import write_json
+    from study_helpers import RUN, begin, finish
+
+    calls, outcomes = [], {}
+
+    def call(words, environment):
+        calls.append(words)
+        run = next(r for r in [*study.study(), RUN] if r.name() == words[words.index("--name") + 1])
+        outcome = outcomes.get(run.name(), (0, ""))
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome[0] == 0:
+            finish(run, places.output_dir)
+        else:
+            begin(run, places.output_dir / run.name())
+            if "diverged" in outcome[1]:
+                write_json(places.output_dir / run.name() / "failed.json", {"error": outcome[1]})
+        return outcome
+
+    monkeypatch.setattr(study_store, "_call", call)
+    return calls, outcomes

@@ -30,7 +30,6 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import torch
-from test_train import assert_same, everything
 
 import data_files
 import evaluate
@@ -40,6 +39,7 @@ import runs
 import study_store
 import train
 from study import Run
+from training_helpers import assert_same, everything
 
 EPOCHS, PART = 3, 4  # every fourth digit
 recipes.BASE["mnist"]["widths"] = (8, 16, 32)  # a short net: a run takes a second or two

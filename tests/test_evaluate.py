@@ -1,40 +1,18 @@
-"""Run folders to figures: every number again from the stored arrays, one's own pictures, and damaged runs."""
+"""Run folders to figures: every number again from the stored arrays, and what the command shows and stores."""
 
-import io
 import json
-import math
-import pickle
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import evaluate
 import metrics
 import train
+from command_helpers import assert_refused, content
 from data import load_dataset
+from results_helpers import degrees_between, strip_figures
 from runs import read_arrays, read_json, write_json
-
-
-def assert_refused(done, *named):
-    """Exit status 2 and a single line on stderr that holds the given words."""
-    assert done.status == 2, done
-    assert done.err.count("\n") == 1 and done.err.endswith("\n"), done.err
-    assert "Traceback" not in done.err
-    for word in named:
-        assert str(word) in done.err
-
-
-def content(folder: Path) -> dict:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def degrees_between(a, b):
-    a, b = (np.asarray(v, np.float64) / np.linalg.norm(np.asarray(v, np.float64)) for v in (a, b))
-    return math.degrees(math.acos(np.clip(a @ b, -1, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -224,17 +202,6 @@ def test_the_summary_shows_the_stored_numbers(measure, run):
     assert "496 pairs of test images" in done.out
 
 
-def strip_figures(run):
-    """Leave in metrics.json what training writes, without the evaluation."""
-    facts = read_json(run / "metrics.json")
-    whole = dict(facts)
-    for name in ("accuracy", "per_class_accuracy", "confusion", "angles", "angular_fisher_score", "pairs_from",
-                 "verification", "verification_10_fold", "retrieval"):  # fmt: skip
-        del facts[name]
-    write_json(run / "metrics.json", facts)
-    return whole
-
-
 def test_a_run_is_measured_once_and_again_on_demand(measure, run):
     whole = strip_figures(run)
     assert measure(run).status == 0
@@ -273,166 +240,3 @@ def test_a_file_in_the_way_of_the_figures_is_named(measure, run, tmp_path):
     for place in ("file", "file/below"):
         assert_refused(measure(run, "--figures-dir", tmp_path / place), tmp_path / place, "--figures-dir")
     assert (tmp_path / "file").read_text() == "mine"
-
-
-# ------------------------------------------------------------------------------------- one's own pictures
-
-
-def test_pictures_get_class_angle_and_pair_verdicts(measure, finished_run, tiny_data):
-    pictures = [tiny_data / "test" / kind / "00.png" for kind in ("bars", "checks", "disc", "slopes")]
-    pictures.append(tiny_data / "test" / "bars" / "01.png")
-    done = measure(finished_run, "--images", *pictures)
-    assert done.status == 0, done.err
-    lines = done.out.splitlines()
-    assert len(lines) == 5 + 10
-    facts, arrays = read_json(finished_run / "metrics.json"), read_arrays(finished_run / "embeddings.npz")
-    x, weights = arrays["embeddings"][[0, 8, 16, 24, 1]], arrays["weights"]  # classes lie in order, 8 images each
-    for path, vector, line in zip(pictures, x, lines):
-        angles = [degrees_between(vector, w) for w in weights]
-        named, rest = line.removeprefix(f"{path}: ").split(", ")
-        assert named == facts["classes"][int(np.argmin(angles))]
-        assert float(rest.split()[0]) == pytest.approx(min(angles), abs=0.11)
-    pairs, threshold = iter(lines[5:]), facts["verification"]["eer_threshold"]
-    verdicts = set()
-    for i in range(5):
-        for j in range(i + 1, 5):
-            line = next(pairs)
-            cosine = math.cos(math.radians(degrees_between(x[i], x[j])))
-            assert line.startswith(f"{pictures[i]} and {pictures[j]}: cosine ")
-            assert float(line.split("cosine ")[1].split(",")[0]) == pytest.approx(cosine, abs=2e-3)
-            if abs(cosine - threshold) > 2e-3:
-                assert (", same at" in line, ", different at" in line) == (cosine > threshold, cosine < threshold)
-            assert line.endswith(f"at {threshold:.4f}")
-            verdicts.add(cosine > threshold)
-    assert verdicts == {True, False}
-
-
-def test_pictures_of_other_sizes_and_modes_are_taken(measure, finished_run, tmp_path):
-    Image.new("L", (90, 40), 128).save(tmp_path / "grey.png")
-    Image.new("RGBA", (16, 16), (255, 0, 0, 9)).save(tmp_path / "clear.png")
-    done = measure(finished_run, "--images", tmp_path / "grey.png", tmp_path / "clear.png")
-    assert done.status == 0 and len(done.out.splitlines()) == 3
-
-
-def test_pictures_need_one_run_and_must_be_pictures(measure, finished_run, tmp_path):
-    (tmp_path / "text.png").write_text("no picture")
-    good = tmp_path / "good.png"
-    Image.new("RGB", (16, 16)).save(good)
-    assert_refused(measure("--images", good), "0 runs", "--images")
-    assert_refused(measure(finished_run, finished_run, "--images", good), "2 runs", "--images")
-    assert_refused(measure(finished_run, "--images", good, tmp_path / "none.png"), "none.png")
-    assert_refused(measure(finished_run, "--images", tmp_path / "text.png"), "text.png")
-    assert_refused(measure(tmp_path / "nothing", "--images", good), "nothing")
-
-
-def test_a_run_without_its_checkpoint_predicts_nothing(measure, run, tmp_path):
-    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
-    (run / "checkpoint.pt").unlink()
-    assert_refused(measure(run, "--images", tmp_path / "a.png"), "checkpoint.pt", "missing")
-    strip_figures(run)
-    assert_refused(measure(run), "checkpoint.pt", "missing")
-
-
-def test_a_checkpoint_of_another_network_is_refused(measure, run, tmp_path):
-    state = torch.load(run / "checkpoint.pt", weights_only=True)
-    state["config"]["embedding_dim"] = 5
-    torch.save(state, run / "checkpoint.pt")
-    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
-    assert_refused(measure(run, "--images", tmp_path / "a.png"), "checkpoint.pt does not fit")
-
-
-# ------------------------------------------------------------------------------------- damaged runs
-
-DAMAGED_JSON = {
-    "missing": None, "empty": b"", "truncated": b'{"dataset": "folder", "lo', "a-list": b"[1, 2]", "a-number": b"3",
-    "no-utf-8": b"\xff\xfe{}", "nothing-in-it": b"{}", "nested-too-deep": b"[" * 100_000,
-    "figures-alone": b'{"verification": {}}', "figures-of-wrong-type": b'{"verification": 1, "accuracy": []}',
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", DAMAGED_JSON)
-def test_damaged_metrics_are_one_clear_line(measure, train_tiny, run, tmp_path, kind):
-    path = run / "metrics.json"
-    path.unlink() if DAMAGED_JSON[kind] is None else path.write_bytes(DAMAGED_JSON[kind])
-    before = content(run)
-    assert_refused(measure(run), run)
-    if DAMAGED_JSON[kind] is not None:  # train.py shows the stored result of a finished run
-        assert_refused(train_tiny(tmp_path / "runs", "--name", "run"), run)
-    assert content(run) == before and not (tmp_path / "figures").exists()
-
-
-@pytest.mark.parametrize("name", ["loss", "dataset", "fingerprint", "classes", "unseen_classes", "image_shape"])
-@pytest.mark.parametrize("value", [None, 3, "x", ["x"], {}])
-def test_metrics_of_wrong_types_are_one_clear_line(measure, run, tmp_path, name, value):
-    strip_figures(run)
-    facts = read_json(run / "metrics.json")
-    write_json(run / "metrics.json", {**facts, name: value})
-    done = measure(run)
-    if done.status:  # some are as good as what was there: None and {} are no unseen classes either
-        assert_refused(done)
-    assert "Traceback" not in done.err
-
-
-class Touch:
-    """Pickles as a call that makes a file: the proof that code was run."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-def damaged_arrays(good: Path, canary: Path) -> dict:
-    arrays, raw = read_arrays(good), good.read_bytes()
-
-    def packed(**changes):
-        buffer = io.BytesIO()
-        kept = {name: value for name, value in {**arrays, **changes}.items() if value is not None}
-        np.savez(buffer, **kept)
-        return buffer.getvalue()
-
-    holes = arrays["embeddings"].copy()
-    holes[3, 1] = np.nan
-    return {
-        "missing": None, "empty": b"", "truncated": raw[: len(raw) // 2], "cut-short": raw[:-10],
-        "no-npz": b"not an npz", "random": np.random.default_rng(0).bytes(2000), "pickle": pickle.dumps(Touch(canary)),
-        "flipped": raw[:300] + bytes([raw[300] ^ 255]) + raw[301:],
-        "pickle-within": packed(embeddings=np.array([Touch(canary)] * 32, dtype=object)),
-        "no-weights": packed(weights=None), "no-labels": packed(labels=None), "holes": packed(embeddings=holes),
-        "too-few-labels": packed(labels=arrays["labels"][:-1]), "too-many-weights": packed(weights=np.eye(5, 4)),
-        "other-dimension": packed(weights=np.eye(4, 3)), "labels-out-of-range": packed(labels=arrays["labels"] + 2),
-        "negative-labels": packed(labels=arrays["labels"] - 1), "text": packed(embeddings=np.full((32, 4), "x")),
-        "flat": packed(embeddings=arrays["embeddings"].ravel()), "no-rows": packed(embeddings=np.zeros((0, 4), "f4")),
-        "fractional-labels": packed(labels=arrays["labels"] + 0.5),
-    }  # fmt: skip
-
-
-DAMAGED_ARRAYS = (
-    "missing", "empty", "truncated", "cut-short", "no-npz", "random", "pickle", "flipped", "pickle-within",
-    "no-weights", "no-labels", "holes", "too-few-labels", "too-many-weights", "other-dimension", "labels-out-of-range",
-    "negative-labels", "text", "flat", "no-rows", "fractional-labels",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", DAMAGED_ARRAYS)
-def test_damaged_arrays_are_one_clear_line_and_run_no_code(measure, run, tmp_path, kind):
-    strip_figures(run)
-    path, canary = run / "embeddings.npz", tmp_path / "canary"
-    bad = damaged_arrays(path, canary)[kind]
-    path.unlink() if bad is None else path.write_bytes(bad)
-    before = content(run)
-    assert_refused(measure(run), run)
-    assert content(run) == before and not canary.exists() and not (tmp_path / "figures").exists()
-
-
-def test_every_kind_of_damage_is_tried(finished_run, tmp_path):
-    assert set(damaged_arrays(finished_run / "embeddings.npz", tmp_path)) == set(DAMAGED_ARRAYS)
-
-
-def test_one_damaged_run_does_not_cost_the_others_their_figures(measure, run, tmp_path):
-    shutil.copytree(run, tmp_path / "runs" / "sound")
-    strip_figures(tmp_path / "runs" / "sound")
-    (run / "metrics.json").write_text("{")
-    assert_refused(measure(tmp_path / "runs" / "sound", run), run)
-    assert "verification" in read_json(tmp_path / "runs" / "sound" / "metrics.json")

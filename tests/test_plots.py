@@ -5,46 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import plot_embeddings
 import plot_points
 import plot_tables
+from command_helpers import assert_refused
 from plot_data import Study
+from results_helpers import arrays_of, check_picture, facts_of
 from runs import RunError, write_arrays, write_json
-
-CLASSES = ["apple", "pear", "fig", "plum"]
-
-
-def facts_of(loss="arcface", dim=2, seed=0, dataset="mnist", accuracy=0.9, **changes):
-    """metrics.json of a measured run, made up."""
-    rate = {"value": accuracy, "low": accuracy - 0.05, "high": min(1, accuracy + 0.05)}
-    angles = {"w_ec": 10.0, "w_inter": 70.0, "intra": 12.0 + seed, "inter": 68.0}
-    return {
-        "dataset": dataset, "loss": loss, "embedding_dim": dim, "seed": seed, "scale": 16.0, "m1": 1.0, "m2": 0.3,
-        "m3": 0.0, "epochs": 5, "batch_size": 16, "lr": 0.05, "margin_warmup": 0.5, "precision": "fp32",
-        "validation": 0.0, "source": "made up", "fingerprint": "0123456789abcdef", "classes": CLASSES,
-        "unseen_classes": [], "hold_out": [], "test_images": 80, "test_accuracy": accuracy, "scale_start": None,
-        "widths": [8, 8, 8], "shift": 2, "flip": False, "image_size": None,
-        "device": "cpu, 2 threads, made up", "train_seconds": 10.0,
-        "accuracy": {"head": rate, "nearest_mean": rate, "5_nearest_neighbours": rate},
-        "angles": {"train": angles, "test": angles},
-        "verification": {"pairs": 3160, "auc": 0.99, "eer": 0.02, "eer_threshold": 0.4,
-                         "tar_at_far": {"0.01": 0.9, "0.001": 0.8, "0.0001": 0.7}},
-        "verification_10_fold": {"mean": 0.95, "std": 0.01, "pairs": 6000}, "angular_fisher_score": 0.1,
-        "confusion": [[20, 0, 0, 0], [0, 20, 0, 0], [0, 0, 20, 0], [0, 0, 0, 20]], "per_class_accuracy": [1.0] * 4,
-        "retrieval": {"rank_1": 0.9, "r_precision": 0.8, "map_at_r": 0.75}, "pairs_from": "test images",
-        **changes,
-    }  # fmt: skip
-
-
-def arrays_of(dim, per_class=20, seed=0):
-    """Embeddings in four bunches, labels and class weights."""
-    rng = np.random.default_rng(seed)
-    weights = rng.normal(size=(4, dim)).astype(np.float32)
-    labels = np.repeat(np.arange(4), per_class)
-    x = 3 * weights[labels] + rng.normal(0, 0.3, (len(labels), dim))
-    return {"embeddings": x.astype(np.float32), "labels": labels, "weights": weights}
 
 
 def make_run(folder, dim, **changes):
@@ -52,23 +20,6 @@ def make_run(folder, dim, **changes):
     write_json(folder / "metrics.json", facts_of(dim=dim, **changes))
     write_arrays(folder / "embeddings.npz", **arrays_of(dim))
     return folder
-
-
-def check_picture(path, least=400):
-    """A PNG that decodes, of a sane size, with something drawn on it."""
-    with Image.open(path) as image:
-        image.load()
-        assert image.format == "PNG"
-        assert all(least <= side <= 6000 for side in image.size), image.size
-        assert len(np.unique(np.asarray(image.convert("L")))) > 20
-
-
-def assert_refused(done, *named):
-    assert done.status == 2, done
-    assert done.err.count("\n") == 1 and done.err.endswith("\n"), done.err
-    assert "Traceback" not in done.err
-    for word in named:
-        assert str(word) in done.err
 
 
 # ------------------------------------------------------------------------------------- one run's figure

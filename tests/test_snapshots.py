@@ -5,12 +5,12 @@ import os
 
 import numpy as np
 import pytest
-from test_train import assert_same, everything
 
 import snapshots
 import train
 from losses import build_head
 from runs import load_checkpoint, read_arrays, read_json
+from training_helpers import assert_same, everything
 
 EPOCHS = 3
 

@@ -9,14 +9,15 @@ import pytest
 import torch
 from PIL import Image
 from scipy import stats
-from test_plots import arrays_of, assert_refused, check_picture, facts_of
 
 import plot_compare
 import plot_embeddings
 import plot_images
 import plot_theory
+from command_helpers import assert_refused
 from losses import LOSSES, Margins
 from plot_data import NotStored, Study, paired_difference
+from results_helpers import arrays_of, check_picture, facts_of
 from runs import RunError, write_arrays, write_json
 
 LOSSES_SHOWN = ("softmax", "norm-softmax", "arcface")

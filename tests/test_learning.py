@@ -1,0 +1,157 @@
+"""What a step, an epoch and a recipe do: every loss learns, with its margin, its schedule and all its weights."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import recipes
+import trainer as training
+from losses import LOSSES, build_head
+from training_helpers import STEPS
+
+
+@pytest.mark.parametrize("dim", [2, 3, 16])
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_every_loss_learns_at_every_dimension_with_its_recipe(make_trainer, loss, dim):
+    trainer, data = make_trainer("--epochs", 15 if dim == 2 else 8, loss=loss, dim=dim)
+    for _ in range(trainer.settings.epochs):
+        trainer.train_epoch(progress_bar=False)
+    with torch.no_grad():
+        right = trainer.head.eval()(trainer.embed(data.test_images)).argmax(1) == data.test_labels
+    # Chance is 25 %; on the circle, so few steps may leave two of the four classes in the same direction.
+    assert right.float().mean() >= (0.6 if dim == 2 else 0.7)
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_heads_without_labels_add_no_margin(loss):
+    margins = {"sphereface": {"m1": 3.0}, "cosface": {"m3": 1.5}, "arcface": {"m2": 2.0}, "li-arcface": {"m2": 2.0},
+               "combined": {"m1": 2.0, "m2": 1.0, "m3": 0.5}}.get(loss, {})  # fmt: skip
+    torch.manual_seed(0)
+    head = build_head(loss, 5, 4, **margins)
+    x, labels = torch.randn(50, 5), torch.arange(50) % 4
+    for mode in (head.train(), head.eval()):
+        w, e = mode.weight.detach().double().numpy(), x.double().numpy()
+        cosine = e @ w.T / np.linalg.norm(e, axis=1)[:, None] / np.linalg.norm(w, axis=1)
+        scaled = float(mode.scale) * (1 - 2 / np.pi * np.arccos(cosine) if loss == "li-arcface" else cosine)
+        np.testing.assert_allclose(mode(x).detach(), e @ w.T if loss == "softmax" else scaled, atol=2e-4)
+    if margins:
+        assert (head.train()(x, labels) - head(x)).abs().max() > 1
+
+
+def test_accuracy_is_always_taken_without_margin(make_trainer, monkeypatch):
+    trainer, dataset = make_trainer("--m2", 1.5, "--margin-warmup", 0)
+    forward, calls = trainer.head.forward, []
+
+    def spied(embeddings, labels=None):
+        logits = forward(embeddings, labels)
+        calls.append((labels is not None, logits.detach()))
+        return logits
+
+    monkeypatch.setattr(trainer.head, "forward", spied)
+    trainer.backbone.train()
+    trainer.schedule(0)
+    images, labels = dataset.train_images[::6], dataset.train_labels[::6]
+    loss, correct = trainer.step(images, labels)
+    (with_labels, training), (also, predicting) = calls
+    assert with_labels and not also  # the loss has the margin, the accuracy has not
+    torch.testing.assert_close(loss, F.cross_entropy(training, labels))
+    assert correct == (predicting.argmax(1) == labels).sum()
+    assert (training.argmax(1) == labels).sum() == 0 < correct  # with such a margin nothing would count as right
+
+
+def test_the_margin_grows_from_nothing_to_all_of_it(make_trainer):
+    trainer, _ = make_trainer("--epochs", 4, "--margin-warmup", 0.5)
+    fractions = []
+    for step in range(24):
+        trainer.schedule(step)
+        fractions.append(trainer.head.margin_fraction)
+    np.testing.assert_allclose(fractions, np.minimum(1, np.arange(24) / 12))
+    assert fractions[0] == 0 and set(fractions[12:]) == {1}
+    for warmup, at_once in ((0, 1.0), (1, 0.0)):
+        trainer, _ = make_trainer("--epochs", 4, "--margin-warmup", warmup)
+        trainer.schedule(0)
+        assert trainer.head.margin_fraction == at_once
+
+
+def test_the_margin_reaches_the_loss(make_trainer):
+    losses = []
+    for m2 in (0, 1.0):
+        trainer, dataset = make_trainer("--m2", m2, "--margin-warmup", 0)
+        trainer.backbone.train()
+        trainer.schedule(0)
+        losses.append(trainer.step(dataset.train_images, dataset.train_labels)[0])
+    assert losses[1] > losses[0] + 1
+
+
+def test_learning_rates_rise_then_end_near_zero(make_trainer):
+    trainer, _ = make_trainer("--epochs", 20, "--lr", 0.25)
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    rates = []
+    for step in range(120):
+        trainer.schedule(step)
+        rates.append([group["lr"] for group in groups])
+    filters, biases, head = np.array(rates).T
+    assert 0 < filters[0] < 0.02 * filters.max() and 0 < filters[-1] < 0.02 * filters.max()
+    assert filters.argmax() == 12 and filters.max() == pytest.approx(0.25)  # a tenth of training to rise
+    assert (np.diff(filters[:13]) > 0).all() and (np.diff(filters[12:]) < 0).all()
+    np.testing.assert_allclose(biases, training.BIAS_LR * filters)
+    np.testing.assert_allclose(head, training.HEAD_LR * filters / 2)  # the square root of 4 dimensions
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_a_step_moves_all_that_is_trained_and_nothing_else(make_trainer, monkeypatch, loss):
+    # As wide as the whitening's 24 features: fewer filters would start by passing only some of them on.
+    monkeypatch.setitem(recipes.BASE["folder"], "widths", (24, 24, 24))
+    trainer, dataset = make_trainer(loss=loss)
+    parameters = {**dict(trainer.backbone.named_parameters()), "head": trainer.head.weight}
+    before = {name: p.detach().clone() for name, p in parameters.items()}
+    trainer.backbone.train()
+    trainer.head.train()
+    trainer.schedule(STEPS)
+    trainer.step(dataset.train_images[::4], dataset.train_labels[::4])
+    moved = {name for name, p in parameters.items() if not torch.equal(p, before[name])}
+    frozen = {"whiten.weight", *(f"blocks.{b}.norm{i}.weight" for b in range(3) for i in (1, 2))}
+    assert moved == parameters.keys() - frozen
+    for name in moved:  # not a few entries but nearly every bias and class weight
+        if name == "head" or parameters[name].ndim == 1:
+            assert (parameters[name] != before[name]).float().mean() > 0.9, name
+
+
+def test_filters_keep_their_length(make_trainer):
+    trainer, _ = make_trainer()
+    for _ in range(2):
+        trainer.train_epoch(progress_bar=False)
+    for filters in trainer.backbone.filters():
+        torch.testing.assert_close(filters.norm(), torch.tensor(float(len(filters)) ** 0.5))
+
+
+def test_adacos_s_scale_follows_training_and_stands_still_afterwards(make_trainer):
+    trainer, dataset = make_trainer(loss="adacos")
+    start = float(trainer.head.scale)
+    trainer.train_epoch(progress_bar=False)
+    learnt = float(trainer.head.scale)
+    assert learnt != start and trainer.history[0]["scale"] == round(learnt, 4)
+    assert trainer.state("x")["head"]["scale"] == learnt
+    trainer.head.eval()(trainer.embed(dataset.test_images), dataset.test_labels)
+    assert float(trainer.head.scale) == learnt
+
+
+def test_the_last_batch_is_never_short(make_trainer):
+    trainer, _ = make_trainer("--batch-size", 40)
+    sizes, real = [], trainer.step
+    trainer.step = lambda images, labels: (sizes.append(len(images)), real(images, labels))[1]
+    trainer.train_epoch(progress_bar=False)
+    assert sizes == [40, 40]
+    trainer, _ = make_trainer("--batch-size", 5000)  # more than there are
+    assert (trainer.batch, trainer.steps_per_epoch) == (96, 1)
+
+
+def test_a_margin_without_feasible_region_is_one_warning_and_training_goes_on(train_tiny, tmp_path):
+    done = train_tiny(tmp_path, "--embedding-dim", 2, "--m2", 2, "--epochs", 1)
+    warnings = [line for line in done.out.splitlines() if "no feasible region" in line]
+    assert done.status == 0 and len(warnings) == 1
+    assert all(word in warnings[0] for word in ("warning", "arcface", "2", "4 classes", "2-D", "90.0 degrees"))
+    low = train_tiny(tmp_path, "--scale", 0.5, "--epochs", 1, "--name", "low")
+    assert low.status == 0 and sum("scale 0.5 is under" in line for line in low.out.splitlines()) == 1
+    assert "warning: arcface" not in train_tiny(tmp_path, "--epochs", 1, "--name", "default").out

@@ -1,0 +1,106 @@
+"""metrics.py's angles: their statistics and the Fisher score against loops and values known by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+import metrics
+from metrics_helpers import clusters, on_circle
+
+
+def slow_angle(a, b):
+    """Degrees, from the cosine in extended precision."""
+    a, b = a.astype(np.longdouble), b.astype(np.longdouble)
+    return math.degrees(math.acos(min(1, np.dot(a, b) / np.sqrt(np.dot(a, a) * np.dot(b, b)))))
+
+
+def test_angle_statistics_match_a_loop():
+    x, y = clusters(90, d=5, classes=4)
+    weights = np.random.default_rng(3).standard_normal((4, 5))
+    ids = [2, 0, 3, 1]
+    means = [sum(row / np.linalg.norm(row) for row in x[y == c]) for c in ids]
+    result = metrics.angle_statistics(x, y, ids, weights)
+
+    def nearest(rows):
+        others = [[b for b in rows if b is not a] for a in rows]
+        return np.mean([min(slow_angle(a, b) for b in rest) for a, rest in zip(rows, others, strict=True)])
+
+    assert result == pytest.approx(
+        {
+            "intra": np.mean([slow_angle(row, means[ids.index(c)]) for row, c in zip(x, y, strict=True)]),
+            "inter": nearest(means),
+            "w_ec": np.mean([slow_angle(w, m) for w, m in zip(weights, means, strict=True)]),
+            "w_inter": nearest(list(weights)),
+        },
+        rel=1e-9,
+    )
+    assert set(metrics.angle_statistics(x, y, ids)) == {"intra", "inter"}
+
+
+def test_angles_by_hand():
+    # Class 0 at +-10 degrees, class 1 at 90 +- 20, class 2 at 200; weights turned by 5, 0 and -3 degrees.
+    x, weights = on_circle(10, -10, 70, 110, 200), on_circle(5, 90, 197)
+    result = metrics.angle_statistics(x, [0, 0, 1, 1, 2], [0, 1, 2], weights)
+    expected = {
+        "intra": (10 + 10 + 20 + 20 + 0) / 5,
+        "inter": (90 + 90 + 110) / 3,
+        "w_ec": (5 + 0 + 3) / 3,
+        "w_inter": (85 + 85 + 107) / 3,
+    }
+    assert result == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("tiny", [1e-3, 1e-6, 1e-10])
+def test_small_and_straight_angles_are_accurate(tiny):
+    x = np.array([[1, tiny], [1, -tiny], [-1, tiny], [-1, -tiny]])
+    result = metrics.angle_statistics(x, [0, 0, 1, 1], [0, 1])
+    assert result["intra"] == pytest.approx(math.degrees(math.atan(tiny)), rel=1e-4)
+    assert result["inter"] == pytest.approx(180, abs=1e-9)
+    score = metrics.angular_fisher_score(np.array([[1, tiny], [1, -tiny], [tiny, 1], [-tiny, 1]]), [0, 0, 1, 1], [0, 1])
+    assert score == pytest.approx(tiny**2 / 2 / (1 - math.cos(math.pi / 4)), rel=1e-4)
+
+
+def test_a_zero_embedding_is_perpendicular():
+    x = np.array([[1.0, 0], [0, 0], [0, 1]])
+    assert metrics.angle_statistics(x, [0, 0, 1], [0, 1])["intra"] == pytest.approx(30)
+
+
+def test_angular_fisher_score_matches_a_loop():
+    x, y = clusters(100, d=6, classes=4)
+    keep = (y != 3) | (np.arange(100) % 3 == 0)  # classes of different sizes: n_i matters
+    x, y = x[keep], y[keep]
+    unit = [row / np.linalg.norm(row) for row in x]
+
+    def cosine(a, b):
+        return np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b)
+
+    within = between = 0.0
+    for c in range(4):
+        members = [u for u, label in zip(unit, y, strict=True) if label == c]
+        within += sum(1 - cosine(u, sum(members)) for u in members)
+        between += len(members) * (1 - cosine(sum(members), sum(unit)))
+    assert metrics.angular_fisher_score(x, y, [3, 1, 2, 0]) == pytest.approx(within / between, rel=1e-9)
+
+
+def test_angular_fisher_score_extremes():
+    assert metrics.angular_fisher_score(np.eye(2)[[0, 0, 1, 1]], [0, 0, 1, 1], [0, 1]) == pytest.approx(0, abs=1e-15)
+    for d in (1, 3, 512):  # collapsed to one direction
+        x = np.tile(np.random.default_rng(d).standard_normal(d), (7, 1))
+        assert metrics.angular_fisher_score(x, [0, 0, 1, 1, 1, 0, 1], [0, 1]) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "weights", "message"),
+    [
+        ([0, 1, 2], [0, 1], None, "label 2 is not among"),
+        ([0, 1, 1], [0, 1, 2], None, "class 2 has no samples"),
+        ([0, 0, 0], [0], None, "at least two"),
+        ([0, 1, 1], [0, 1, 1], None, "each once"),
+        ([0, 1, 1], [0, 1], np.ones((3, 3)), "3 weights for 2 classes"),
+        ([0, 1, 1], [0, 1], np.ones((2, 4)), "weights of shape"),
+    ],
+)
+def test_angle_statistics_refuse(labels, classes, weights, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.angle_statistics(np.eye(3), labels, classes, weights)

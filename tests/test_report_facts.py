@@ -1,0 +1,124 @@
+"""The statistics behind the report's tables: differences, verdicts, claims, and which runs are compared."""
+
+import json
+
+import numpy as np
+import pytest
+
+from losses import LOSSES
+from report import claims, content, facts
+from report_helpers import groups_of, run
+
+
+def test_a_paired_difference_is_students():
+    from scipy.stats import ttest_rel
+
+    groups = groups_of(arcface=[0.991, 0.994, 0.992, 0.996], softmax=[0.990, 0.991, 0.992, 0.990])
+    found = facts.paired(groups["arcface"], groups["softmax"], facts.MEASURES["accuracy"])
+    left, right = ([100 * m["accuracy"]["head"]["value"] for m in groups[n].values()] for n in ("arcface", "softmax"))
+    interval = ttest_rel(left, right).confidence_interval(0.95)
+    assert found["n"] == 4 and found["mean"] == f"{np.mean(left) - np.mean(right):+.2f}"
+    assert float(found["low"].replace("−", "-")) == pytest.approx(interval.low, abs=0.005)
+    assert float(found["high"].replace("−", "-")) == pytest.approx(interval.high, abs=0.005)
+    assert found["verdict"] == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "verdict"),
+    [([0.95, 0.951, 0.949], [0.9, 0.901, 0.899], "higher"), ([0.9, 0.901], [0.95, 0.951], "lower"),
+     ([0.95], [0.9], "single"), ([0.95, 0.90], [0.9, 0.95], "undecided")],
+)  # fmt: skip
+def test_verdicts(a, b, verdict):
+    groups = groups_of(arcface=a, softmax=b)
+    assert facts.paired(groups["arcface"], groups["softmax"], facts.MEASURES["accuracy"])["verdict"] == verdict
+
+
+@pytest.mark.parametrize("change", [{"epochs": 10}, {"fingerprint": "other"}, {"batch_size": 64}])
+def test_runs_that_differ_in_more_than_the_loss_are_not_compared(change):
+    a, b = {0: run("arcface", **change)}, {0: run("softmax")}
+    assert facts.paired(a, b, facts.MEASURES["accuracy"]) is None
+
+
+def test_nsl_is_compared_at_the_same_scale_only():
+    groups = groups_of(arcface=[0.95, 0.95], norm_softmax=[0.9, 0.9])
+    for members in groups["norm-softmax"].values():
+        members["scale"] = 4.0
+    measure = facts.MEASURES["accuracy"]
+    assert facts.differences(groups, [], measure)["arcface"]["norm-softmax"] is None
+    control = {seed: run("norm-softmax", seed, 0.8) for seed in range(2)}  # at 16, as ArcFace
+    assert facts.differences(groups, [control], measure)["arcface"]["norm-softmax"]["mean"] == "+15.00"
+
+
+def test_only_a_best_that_beats_every_other_is_bold():
+    measure = facts.MEASURES["accuracy"]
+    clear = groups_of(arcface=[0.95, 0.951, 0.952], softmax=[0.9, 0.9, 0.9], cosface=[0.91, 0.911, 0.91])
+    assert facts.best_loss(clear, measure) == "arcface"
+    close = groups_of(arcface=[0.95, 0.951, 0.952], softmax=[0.9, 0.9, 0.9], cosface=[0.951, 0.95, 0.952])
+    assert facts.best_loss(close, measure) is None
+    assert facts.best_loss(clear, facts.MEASURES["w_ec"]) is None
+    assert facts.best_loss({"arcface": clear["arcface"]}, measure) is None
+
+
+def test_runs_of_other_settings_are_set_aside_and_named():
+    runs = [facts.Run("mnist", "arcface", 512, i, "", "", run(seed=i, epochs=7 + (i == 0))) for i in range(3)]
+    assert list(facts.group(runs, dim=512)["arcface"]) == [1, 2]
+    assert facts.set_aside(runs) == ["mnist-arcface-512d-seed0"]
+    other_scale = [facts.Run("mnist", "adacos", 512, i, "", "", run("adacos", i, scale=3.0 + i)) for i in range(2)]
+    assert list(facts.group(other_scale, dim=512)["adacos"]) == [0, 1]  # AdaCos finds its own
+
+
+def test_stored_runs_are_told_apart_by_name(tmp_path):
+    def store(name: str, **changes) -> None:
+        (tmp_path / f"{name}.json").write_text(json.dumps(run(**changes)))
+
+    store("mnist-li-arcface-512d-seed0", loss="li-arcface")
+    store("mnist-arcface-512d-seed0-scale=4-margin=0.5")
+    store("mnist-arcface-512d-seed1-without-7-8", hold_out=["7", "8"], unseen_classes=["7", "8"], seed=1)
+    store("mnist-softmax-512d-seed2", loss="softmax", seed=2, failed="ended near chance")
+    store("mnist-cosface-512d-seed0-scale=64", loss="cosface", failed="ended near chance", part="sensitivity")
+    (tmp_path / "mnist-arcface-512d-seed9.json").write_text('{"failed": "diverged"}')
+    found, failed = facts.stored_runs(tmp_path)
+    assert {(r.loss, r.extra, r.held_out) for r in found} == {
+        ("li-arcface", "", ""), ("arcface", "scale=4-margin=0.5", ""), ("arcface", "", "7, 8"), ("softmax", "", ""),
+        ("cosface", "scale=64", ""),
+    }  # fmt: skip
+    assert failed == ["mnist-arcface-512d-seed9", "mnist-softmax-512d-seed2"]
+
+
+def test_the_embedded_sample_stands_in_for_mnist_and_says_so(tmp_path):
+    metrics = run() | {"dataset": "mnist-5k"}
+    (tmp_path / "mnist-5k-arcface-512d-seed0.json").write_text(json.dumps(metrics))
+    found = content.content(tmp_path)
+    assert found["overview"]["mnist"]["mean"] == "99.00"
+    assert "5k" in found["sources"]["mnist"]["title"]
+
+
+def test_the_whole_content_of_a_full_study(tmp_path):
+    for seed in range(3):
+        for loss in LOSSES:
+            facts_of = run(loss, seed, 0.99 + 0.001 * (loss == "arcface") + 0.0001 * seed)
+            (tmp_path / f"mnist-{loss}-512d-seed{seed}.json").write_text(json.dumps(facts_of))
+            held = facts_of | {"hold_out": ["7"], "unseen_classes": ["7"]}
+            (tmp_path / f"mnist-{loss}-512d-seed{seed}-without-7.json").write_text(json.dumps(held))
+    found = content.content(tmp_path)
+    rows = found["main"]["mnist"]["accuracy"]["rows"]
+    assert [row["n"] for row in rows] == [3] * len(LOSSES)
+    assert [row["loss"] for row in rows if row["cells"][0]["best"]] == ["arcface"]
+    verdicts = found["main"]["mnist"]["verdicts"]
+    assert verdicts["higher"] == ["ArcFace"] and verdicts["tested"] == 5
+    assert found["open"][0]["classes"] == "7" and found["open"][0]["measured"] == len(LOSSES)
+    assert {row["key"]: row["found"]["mnist"]["verdict"] for row in found["claims"]}["accuracy"] == "yes"
+
+
+@pytest.mark.parametrize(("value", "digits", "signed", "shown"), [
+    (-0.004, 2, True, "0.00"), (0.005001, 2, True, "+0.01"), (-1.5, 1, False, "−1.5"), (99.6, 2, False, "99.60"),
+])  # fmt: skip
+def test_numbers_as_text(value, digits, signed, shown):
+    assert facts.number(value, digits, signed) == shown
+
+
+def test_a_claim_against_its_direction_is_a_disagreement():
+    groups = groups_of(arcface=[0.9, 0.901, 0.9], norm_softmax=[0.95, 0.95, 0.951])
+    assert claims.claim(groups, "arcface", "norm-softmax", "accuracy", "higher")["verdict"] == "no"
+    assert claims.claim(groups, "arcface", "norm-softmax", "accuracy", "lower")["verdict"] == "yes"
+    assert claims.claim(groups, "arcface", "cosface", "accuracy", "higher")["verdict"] == "unmeasured"

@@ -1,0 +1,49 @@
+"""The report's computed theory: the worked example, the pull of the margins, and what fits on the circle."""
+
+import math
+
+import numpy as np
+import pytest
+
+from losses import LOSSES
+from report import theory
+
+
+def test_the_worked_example():
+    a, b = np.array([5.0, 2.0]), np.array([7.0, 4.0])
+    angle = np.degrees(np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b)))
+    example = theory.worked_example()
+    assert example["angle"] == example["grown_angle"] == f"{angle:.2f}"
+    assert example["distance"] == f"{np.linalg.norm(a - b):.2f}"
+    assert example["grown_distance"] == f"{np.linalg.norm(a - 1.5 * b):.2f}"
+
+
+@pytest.mark.parametrize("loss", theory.PULL_LOSSES)
+@pytest.mark.parametrize("degrees", [1, 30, 90, 150])
+def test_the_pull_is_the_formulas(loss, degrees):
+    m1, m2, _ = LOSSES[loss].margins
+    expected = m1 * abs(math.sin(m1 * math.radians(degrees) + m2))
+    assert theory.pull(LOSSES[loss].margins, degrees) == pytest.approx(expected, rel=1e-6)
+
+
+def test_no_sample_on_the_circle_meets_the_margins_called_empty():
+    """By brute force over samples and uneven weights: no arrangement of ten satisfies every class."""
+    rng = np.random.default_rng(0)
+    samples = np.radians(np.arange(0, 360, 0.5))
+    assert theory.papers_margins_on_circle()["empty"] == ["cosface", "cm1", "cm2"]
+    for spread in (0.0, 0.02, 0.1, 1.0):
+        weights = np.arange(10) * 2 * np.pi / 10 + spread * rng.uniform(-1, 1, 10)
+        cosines = np.cos(samples[:, None] - weights)
+        angles = np.arccos(np.clip(cosines, -1, 1))
+        for m1, m2, m3 in ((1, 0, 0.35), (1, 0.3, 0.2), (0.9, 0.4, 0.15)):
+            target = np.where(m1 * angles + m2 <= np.pi, np.cos(m1 * angles + m2) - m3, -3)
+            met = [(target[:, y] > np.delete(cosines, y, axis=1).max(axis=1)).any() for y in range(10)]
+            assert not all(met)
+
+
+def test_the_usual_fallbacks_jump_as_stated():
+    m, step = 0.5, 1e-9
+    at = math.pi - m
+    fallback = math.cos(at) - m * math.sin(m)
+    assert theory.numerics()["jump"] == f"{math.cos(at - step + m) - fallback:.3f}"
+    assert theory.numerics()["easy_jump"] == f"{math.cos(math.pi / 2) - math.cos(math.pi / 2 + m):.3f}"

@@ -1,0 +1,93 @@
+"""Rules of the run folder: what is shown, kept, resumed or begun anew, and whose files are never touched."""
+
+import shutil
+
+import pytest
+
+from command_helpers import assert_refused, content_and_times
+from runs import read_json
+from training_helpers import assert_same, everything, history_of
+
+
+def test_a_finished_run_is_shown_and_left_as_it_is(train_tiny, finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    before = content_and_times(tmp_path)
+    for flags in ((), ("--resume",)):
+        again = train_tiny(tmp_path, "--name", "run", *flags)
+        assert again.status == 0 and "finished already" in again.out
+        assert f"{read_json(finished_run / 'metrics.json')['test_accuracy']:.2%}" in again.out
+        assert not any(line.startswith("epoch") for line in again.out.splitlines())
+        assert content_and_times(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--seed", 3), "seed was 0, now 3"),
+        (("--epochs", 9), "epochs was 3, now 9"),
+        (("--m2", 0.125), "m2 was"),
+        (("--hold-out", "disc"), "hold_out was [], now ['disc']"),
+        (("--lr", 0.01, "--resume"), "lr was 0.05, now 0.01"),
+    ],
+)
+def test_a_run_of_other_settings_is_kept(train_tiny, finished_run, tmp_path, flags, named):
+    shutil.copytree(finished_run, tmp_path / "run")
+    before = content_and_times(tmp_path)
+    assert_refused(train_tiny(tmp_path, "--name", "run", *flags), named, "--overwrite", "--name")
+    assert content_and_times(tmp_path) == before
+
+
+def test_an_unfinished_run_is_kept_and_the_ways_on_are_named(train_tiny, unfinished):
+    before = content_and_times(unfinished)
+    assert_refused(train_tiny(unfinished, "--name", "run"), "unfinished", "--resume", "--overwrite", "--name")
+    assert content_and_times(unfinished) == before
+
+
+def test_overwrite_starts_anew(train_tiny, uninterrupted, unfinished):
+    assert train_tiny(unfinished, "--name", "run", "--overwrite").status == 0
+    assert_same(everything(unfinished / "run"), uninterrupted("arcface"))
+    done = train_tiny(unfinished, "--name", "run", "--overwrite", "--epochs", 1, loss="softmax")
+    assert done.status == 0
+    assert read_json(unfinished / "run" / "metrics.json")["loss"] == "softmax"
+    assert len(history_of(unfinished / "run")) == 1
+
+
+def test_there_must_be_a_run_to_resume(train_tiny, tmp_path):
+    assert_refused(train_tiny(tmp_path / "runs", "--name", "run", "--resume"), "no run to resume", "run")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_is_not_resumed_on_other_data(train_tiny, make_data, unfinished, tmp_path):
+    before = content_and_times(unfinished / "run")
+    other = make_data(tmp_path / "other", new=[("train", "disc")])
+    done = train_tiny(unfinished, "--name", "run", "--resume", data=other)
+    assert_refused(done, "data have changed", "--overwrite", "--name")
+    assert content_and_times(unfinished / "run") == before
+
+
+@pytest.mark.parametrize("flags", [(), ("--overwrite",), ("--resume",)])
+@pytest.mark.parametrize("file", ["thesis.txt", "config.json", "sub/thesis.txt"])
+def test_a_folder_that_is_no_run_is_never_touched(train_tiny, tmp_path, file, flags):
+    path = tmp_path / "run" / file
+    path.parent.mkdir(parents=True)
+    path.write_text('{"name": "not a run of this program"}')
+    before = content_and_times(tmp_path)
+    assert_refused(train_tiny(tmp_path, "--name", "run", *flags), "run")
+    assert content_and_times(tmp_path) == before
+
+
+@pytest.mark.parametrize("flags", [(), ("--overwrite",)])
+def test_hidden_files_and_files_added_to_a_run_are_never_deleted(train_tiny, tmp_path, flags):
+    (tmp_path / "run" / ".git").mkdir(parents=True)
+    (tmp_path / "run" / ".git" / "HEAD").write_text("mine")
+    if flags:
+        assert train_tiny(tmp_path, "--name", "run", "--epochs", 1).status == 0
+        (tmp_path / "run" / "notes.txt").write_text("mine")
+    train_tiny(tmp_path, "--name", "run", *flags)
+    assert (tmp_path / "run" / ".git" / "HEAD").read_text() == "mine"
+    assert not flags or (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_an_empty_folder_is_taken_for_the_run(train_tiny, tmp_path):
+    (tmp_path / "run").mkdir()
+    assert train_tiny(tmp_path, "--name", "run", "--epochs", 1).status == 0

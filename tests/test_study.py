@@ -1,0 +1,55 @@
+"""The study's list of runs: every cell, each once, within reach of train.py, and the time they take."""
+
+import pytest
+
+import options
+import study
+from losses import LOSSES
+from results_helpers import facts_of
+from study import Run
+
+
+def test_the_study_has_every_cell_and_names_no_run_twice():
+    runs = study.study()
+    assert len({run.name() for run in runs}) == len(runs)
+    cells = {(run.dataset, run.loss, run.embedding_dim, run.seed) for run in runs if not run.hold_out and not run.extra}
+    for loss in LOSSES:
+        assert {("mnist", loss, 512, seed) for seed in range(5)} <= cells
+        assert {("cifar10", loss, 512, seed) for seed in range(3)} <= cells
+        assert {("mnist", loss, dim, 0) for dim in (2, 3)} <= cells
+        drawn = {(run.dataset, run.embedding_dim) for run in runs if run.loss == loss and run.snapshots()}
+        assert drawn == {(dataset, dim) for dataset in ("mnist", "cifar10") for dim in (2, 3, 512)}
+        held_out = [(run.hold_out, run.seed) for run in runs if run.loss == loss and run.hold_out]
+        assert sorted(held_out) == sorted((split, seed) for split in study.SPLITS for seed in range(3))
+    first = runs[: 2 * len(LOSSES)]
+    assert {run.loss for run in first} == set(LOSSES) and {(r.part, r.seed) for r in first} == {("main", 0)}
+
+
+def test_every_run_is_one_that_train_py_would_accept():
+    for run in study.study():
+        settings = run.settings()
+        assert (settings["loss"], settings["seed"], tuple(settings["hold_out"])) == (run.loss, run.seed, run.hold_out)
+        flags = options.parse_flags([*run.flags(), "--name", run.name()])  # SystemExit for a bad flag or name
+        assert flags.name == run.name()
+
+
+def test_the_grids_reach_beyond_what_theory_allows():
+    from bounds import maximum_margin
+
+    for loss, margins in study.MARGINS.items():
+        assert min(margins) < maximum_margin(loss, 10, 512) < max(margins)
+
+
+def test_norm_softmax_is_run_at_each_scale_of_a_margin_loss(monkeypatch):
+    real = study.recipe
+    other = {"cosface": 9.0, "arcface": 7.0}
+    monkeypatch.setattr(study, "recipe", lambda d, loss, *rest: {**real(d, loss, *rest), "scale": other.get(loss, 5.0)})
+    controls = [run for run in study.table("mnist", range(1)) if run.part == "control"]
+    assert [run.name() for run in controls] == [f"mnist-norm-softmax-512d-seed0-scale={s}" for s in (7.0, 9.0)]
+
+
+def test_time_is_estimated_from_stored_runs_of_the_data_set():
+    stored = [facts_of(dataset="mnist", train_seconds=t, epochs=5) for t in (10.0, 20.0, 90.0)]
+    run = Run("open", "mnist", "arcface", hold_out=("7", "8"), extra=(("epochs", 10),))
+    assert study.seconds(run, stored) == pytest.approx(10 * 4.0 * 0.8 + study.SECONDS_BESIDE)
+    assert study.seconds(run, []) == pytest.approx(10 * study.SECONDS_AN_EPOCH["mnist"] * 0.8 + study.SECONDS_BESIDE)
