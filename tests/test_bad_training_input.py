@@ -80,6 +80,7 @@ BAD_FLAGS = [
     (["--name", "a b"], ["'a b'"]),
     (["--name", "x" * 101], ["xxx"]),
     (["--resume", "--overwrite"], ["--resume", "--overwrite"]),
+    *((["--widths", bad], [f"'{bad}'", "64,256,256"]) for bad in ("64,256", "0,1,2", "a,b,c", "1,2,3,4", "1,2,99999")),
     (["--nonsense"], ["--nonsense"]),
     (["--lr"], ["--lr"]),
     (["--data-dir", "no/such/folder"], ["no/such/folder"]),

@@ -31,6 +31,14 @@ def test_a_run_leaves_its_six_files_and_says_what_to_do_next(train_tiny, tmp_pat
     assert f"evaluate.py {folder}" in following and f"plot_embeddings.py {folder}" in following
 
 
+def test_the_network_is_as_wide_as_asked(train_tiny, tmp_path):
+    assert train_tiny(tmp_path, "--widths", "4,6,10", "--epochs", 1).status == 0
+    folder = tmp_path / "folder-arcface-4d-seed0"
+    assert read_json(folder / "config.json")["settings"]["widths"] == [4, 6, 10]
+    weights = torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
+    assert [len(weights[f"blocks.{i}.conv2.weight"]) for i in range(3)] == [4, 6, 10]
+
+
 def test_without_a_terminal_a_run_prints_a_plain_line_an_epoch(train_tiny, tmp_path):
     done = train_tiny(tmp_path)
     epochs = [line for line in done.out.splitlines() if line.startswith("epoch")]
