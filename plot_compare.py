@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from losses import LOSSES
 from plot_data import Drawn, NotStored, Study, accuracy_or_chance, head_accuracy, paired_difference, seeds_of
@@ -24,8 +24,12 @@ def scale_or_margin(study: Study, dataset: str) -> Drawn:
     for loss, members in groups.items():
         values = [head_accuracy(f) for f in members]
         left.plot(values, [places[loss]] * len(values), "o", color="#AAAAAA", markersize=4, zorder=1)
-        spread = np.std(values, ddof=1) if len(values) > 1 else 0
-        left.errorbar(np.mean(values), places[loss], xerr=spread, fmt="D", color="black", markersize=5, capsize=3)
+        alone = len(values) == 1
+        rate = members[0]["accuracy"]["head"]
+        spread = [[100 * (rate["value"] - rate["low"])], [100 * (rate["high"] - rate["value"])]] if alone else np.std(
+            values, ddof=1)  # fmt: skip
+        left.errorbar(np.mean(values), places[loss], xerr=spread, fmt="D", color="black", markersize=5,
+                      capsize=0 if alone else 3, ecolor="#BBBBBB" if alone else "black")  # fmt: skip
     told, margins_win = [], []
     for base, colour, marker, shift in (("softmax", BLUE, "o", 0.14), ("norm-softmax", ORANGE, "s", -0.14)):
         for loss, members in groups.items():
@@ -36,14 +40,14 @@ def scale_or_margin(study: Study, dataset: str) -> Drawn:
                 found = paired_difference(members, others)
             except ValueError:
                 continue
-            half = found.half if np.isfinite(found.half) else 0
-            style = {"fmt": marker, "color": colour, "fillstyle": "full" if half else "none", "capsize": 3}
+            half = found.half if np.isfinite(found.half) else None
+            style = {"fmt": marker, "color": colour, "fillstyle": "none" if half is None else "full", "capsize": 3}
             name = f"to {LOSSES[base].title}"
             right.errorbar(found.mean, places[loss] - shift, xerr=half, markersize=5, label=name, **style)
             if base == "norm-softmax" and LOSSES[loss].own_margin:
-                told.append(f"{LOSSES[loss].title} {found.mean:+.2f} ± {half:.2f}" if half else
+                told.append(f"{LOSSES[loss].title} {found.mean:+.2f} ± {half:.2f}" if half is not None else
                             f"{LOSSES[loss].title} {found.mean:+.2f} (one pair)")  # fmt: skip
-                margins_win.append(half and abs(found.mean) > half)
+                margins_win.append(half is not None and abs(found.mean) > half)
     right.axvline(0, color="black", linewidth=0.8)
     left.set_yticks(range(len(groups)), [LOSSES[loss].title for loss in groups])
     left.invert_yaxis()
@@ -52,17 +56,19 @@ def scale_or_margin(study: Study, dataset: str) -> Drawn:
     handles = dict(zip(*reversed(right.get_legend_handles_labels()), strict=True))
     for axes in (left, right):
         axes.grid(alpha=0.3, axis="x")
+        axes.xaxis.set_major_locator(MaxNLocator(6))
     figure.tight_layout()
     if handles:
         figure.subplots_adjust(bottom=0.24)
         figure.legend(handles.values(), handles.keys(), loc="lower right", ncols=2, fontsize=8)
     verdict = ""
     if told:
-        verdict = (f" To norm-softmax at the same scale: {', '.join(told)} points; in {sum(map(bool, margins_win))} of "
+        verdict = (f" To norm-softmax at the same scale: {', '.join(told)} points; in {sum(margins_win)} of "
                    f"{len(told)} the interval leaves out 0.")  # fmt: skip
     return Drawn(
         figure,
-        f"{data_title(first)}, 512 dimensions, {seeds_of(groups)}: test accuracy of each loss (left), and its "
+        f"{data_title(first)}, 512 dimensions, {seeds_of(groups)}: test accuracy of each loss (left; a single "
+        "run with the 95 % interval that its test images leave, in grey), and its "
         "difference to softmax, which tells of scale and margin together, and to norm-softmax at the same scale, which "
         f"tells of the margin alone (right; hollow: a single pair, no interval).{verdict} AdaCos, which finds its own "
         "scale, is set against the table's norm-softmax. No correction for the number of comparisons.",
@@ -253,7 +259,7 @@ def embedding_size(study: Study, dataset: str = "mnist", loss: str = "arcface") 
     for axes in (left, right):
         axes.set(xscale="log", xlabel="embedding dimensions", xticks=sizes)
         axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(alpha=0.3)
     left.set_ylabel("test accuracy, %")
     right.set(ylabel="degrees, test images", ylim=(0, None))

@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from losses import LOSSES
 from runs import RunError, write_whole
@@ -58,8 +58,15 @@ def loss_style(loss: str) -> dict:
     return {"color": colours[index], "linestyle": lines[index], "linewidth": 1.6}
 
 
-def log_ticks(axis) -> None:
-    """Label a logarithmic axis's powers of ten as 10⁻³, without mathtext, and no others."""
+def log_ticks(axis, subs: tuple[float, ...] = (1, 2, 5)) -> None:
+    """Label a logarithmic axis once its limits are known: over less than two decades `subs` times each power of ten as
+    plain numbers, over more the powers alone, as 10⁻³ without mathtext."""
+    low, high = axis.get_view_interval()
+    if high < 100 * low:
+        axis.set_major_locator(LogLocator(subs=subs))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_locator(NullLocator())
+        return
     raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"10{str(round(math.log10(value))).translate(raised)}"))
     axis.set_minor_formatter(NullFormatter())

@@ -4,7 +4,6 @@ import contextlib
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from losses import LOSSES
 from plot_data import Drawn, NotStored, Study, head_accuracy, seeds_of
@@ -66,10 +65,8 @@ def time_to_accuracy(study: Study) -> Drawn:
             axes.annotate(label, (x, top), (-8, 3), textcoords="offset points", fontsize=8)  # right of the line
         axes.set(xscale="log", yscale="log", xlabel="training time, seconds", title=data_title(runs[0]))
         axes.set(xlim=(min(seconds) / 1.6, max(seconds) * 1.9), ylim=(None, 100 * (1 - bounds[1].min()) * 1.35))
-        for axis, ticks in ((axes.xaxis, (1, 2, 5)), (axes.yaxis, (1, 1.5, 2, 3, 5, 7))):
-            axis.set_major_locator(LogLocator(subs=ticks))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.set_minor_locator(NullLocator())
+        log_ticks(axes.xaxis)
+        log_ticks(axes.yaxis, (1, 1.5, 2, 3, 5, 7))
         axes.grid(alpha=0.3)
     panels.flat[0].set_ylabel("test error, %")
     figure.tight_layout()
