@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -75,17 +76,21 @@ def table_rows(runs: list[dict]) -> list[dict]:
             "map_at_r": [_percent(f["retrieval"].get("map_at_r")) for f in members],
         }
         interval = [100 * first["accuracy"]["head"][end] for end in ("low", "high")] if len(members) == 1 else None
-        base = first["dataset"].removesuffix("-5k")
         held_out = f", without {', '.join(first['unseen_classes'])}" if first["unseen_classes"] else ""
-        channels = first.get("widths", BASE[base]["widths"])
-        net = "" if list(channels) == list(BASE[base]["widths"]) else f", net {'/'.join(map(str, channels))}"
         rows.append({
-            "title": loss_title(first) + held_out + net, "loss": first["loss"], "embedding_dim": first["embedding_dim"],
+            "title": loss_title(first) + held_out + other_net(first), "loss": first["loss"], "embedding_dim": first["embedding_dim"],
             "epochs": first["epochs"],
             "seeds": sorted(f["seed"] for f in members), "head_interval": interval, "source": first["source"],
             "test_images": first["test_images"], **{name: spread(values) for name, values in picks.items()},
         })  # fmt: skip
     return rows
+
+
+def other_net(facts: dict) -> str:
+    """', net 32/64/128' of a run whose network is not its data set's usual one, else nothing."""
+    usual: Any = BASE[facts["dataset"].removesuffix("-5k")]["widths"]
+    channels = facts.get("widths", usual)
+    return "" if list(channels) == list(usual) else f", net {'/'.join(map(str, channels))}"
 
 
 def _percent(share: float | None) -> float | None:
