@@ -78,8 +78,8 @@ def table_rows(runs: list[dict]) -> list[dict]:
         interval = [100 * first["accuracy"]["head"][end] for end in ("low", "high")] if len(members) == 1 else None
         held_out = f", without {', '.join(first['unseen_classes'])}" if first["unseen_classes"] else ""
         rows.append({
-            "title": loss_title(first) + held_out + other_net(first), "loss": first["loss"], "embedding_dim": first["embedding_dim"],
-            "epochs": first["epochs"],
+            "title": loss_title(first) + held_out + other_net(first), "loss": first["loss"],
+            "embedding_dim": first["embedding_dim"], "epochs": first["epochs"],
             "seeds": sorted(f["seed"] for f in members), "head_interval": interval, "source": first["source"],
             "test_images": first["test_images"], **{name: spread(values) for name, values in picks.items()},
         })  # fmt: skip
