@@ -173,5 +173,19 @@ def markdown(runs: list[dict]) -> str:
             ]
             cells += [_cell(row[name], digits) for _, name, digits in FIGURES]
             lines.append("| " + " | ".join(cells) + " |")
-        parts.append("\n".join(lines))
+        parts.append("\n".join((*lines, *training_times(chosen))))
     return "\n\n".join(parts)
+
+
+def training_times(runs: list[dict]) -> list[str]:
+    """A line of Markdown, after an empty one: how long the runs in the most dimensions trained, by device."""
+    most = max(facts["embedding_dim"] for facts in runs)
+    by_device: dict[str, list[float]] = {}
+    for facts in runs:
+        if facts["embedding_dim"] == most:
+            by_device.setdefault(f"{facts['device']}, {facts['precision']}", []).append(facts["train_seconds"])
+    spans = [
+        f"{min(times):.0f}{f' to {max(times):.0f}' * (len(times) > 1)} s on {device}"
+        for device, times in sorted(by_device.items())
+    ]
+    return ["", f"A run in {most} dimensions trained for {'; '.join(spans)}."]

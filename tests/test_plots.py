@@ -273,3 +273,12 @@ def test_the_table_s_json_holds_the_rows(tmp_path):
     assert stored["dataset"] == "mnist" and stored["rows"] == plot_tables.table_rows(runs[:2])
     assert stored["rows"][0]["head"] == {"mean": pytest.approx(85), "std": pytest.approx(50**0.5), "n": 2}
     assert len(json.loads((tmp_path / "accuracy_mnist-5k.json").read_text())["rows"]) == 1
+
+
+def test_the_readme_tells_how_long_the_widest_runs_trained():
+    runs = [facts_of(dim=2, train_seconds=1.0), facts_of(dim=512, train_seconds=61.4), facts_of(dim=512, seed=1)]
+    runs.append(facts_of(dim=512, seed=2, device="cuda, made up", train_seconds=2.6))
+    last = plot_tables.markdown(runs).splitlines()[-1]
+    assert last == (
+        "A run in 512 dimensions trained for 10 to 61 s on cpu, 2 threads, made up, fp32; 3 s on cuda, made up, fp32."
+    )
