@@ -224,8 +224,10 @@ def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", 
             for c, direction in enumerate(unit(points.weights)):
                 axes.plot(*np.stack((np.zeros(2), 1.2 * reach * direction)).T, color=class_colour(c), linewidth=0.6)
             _scatter(axes, points, points.x, None, alpha=0.4, size=1.5)
-            axes.set(xlim=(-1.25 * reach, 1.25 * reach), ylim=(-1.25 * reach, 1.25 * reach))
+            axes.set(xlim=(-1.5 * reach, 1.5 * reach), ylim=(-1.5 * reach, 1.5 * reach), aspect="equal")
             axes.set_title("start" if epoch == 0 else f"epoch {epoch}", fontsize=8)
+        for c, direction in enumerate(unit(points.weights)):
+            _label(axes, 1.36 * reach * direction, points.classes[c], c)
         line[0].text(-0.06, 0.5, loss_title(facts).partition(" (")[0], transform=line[0].transAxes, rotation=90,
                      ha="right", va="center", fontsize=9)  # fmt: skip
     figure.tight_layout()
@@ -234,5 +236,5 @@ def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", 
         figure,
         f"{data_title(rows[0])}: the same {len(arrays['snapshot_labels']):,} test images in two dimensions before and "
         f"in the course of training, one run a loss (net of {channels} channels), with a ray along each class weight; "
-        "every frame has its own scale, and 1 % of the points may lie outside it.",
+        "labelled in the last frame; every frame has its own scale, and 1 % of the points may lie outside it.",
     )
