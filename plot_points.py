@@ -169,7 +169,7 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
     panels = stored_points(study, dataset, dim)
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns) * (2 if dim == 2 else 1)
-    figure = plt.figure(figsize=(2.6 * max(columns, 2), 2.6 * rows + 0.6))
+    figure = plt.figure(figsize=(2.0 * max(columns, 2), 2.0 * rows + 0.5))
     first = panels[0].facts
     figure.suptitle(f"{data_title(first)}: {dim}-D test embeddings and class weights")
     for i, points in enumerate(panels):
@@ -177,14 +177,14 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
         if dim == 3:
             axes = figure.add_subplot(rows, columns, i + 1, projection="3d")
             draw_sphere(axes, points)
-            axes.set_title(points.panel_title(), fontsize=9)
+            axes.set_title(points.panel_title(), fontsize=8)
             continue
         for below, draw in enumerate((draw_raw, draw_circle)):
             axes = figure.add_subplot(rows, columns, (2 * row + below) * columns + column + 1)
             draw(axes, points)
             axes.set_aspect("equal")
             axes.axis("off")
-        figure.axes[-2].set_title(points.panel_title(), fontsize=9)
+        figure.axes[-2].set_title(points.panel_title(), fontsize=8)
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))  # the title keeps the top 0.3 inches
     flat = (
         "Upper of each pair: the embeddings as they are, with a ray along each class weight. Lower: their directions "
@@ -209,7 +209,7 @@ def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", 
     rows = [f for f in study.drawn(dataset, 2) if f["loss"] in losses and "snapshot_embeddings" in study.arrays(f)]
     if not rows:
         raise NotStored(f"2-D runs on {dataset} with snapshots")
-    figure, panels = plt.subplots(len(rows), FRAMES, figsize=(1.75 * FRAMES, 1.9 * len(rows) + 0.3), squeeze=False)
+    figure, panels = plt.subplots(len(rows), FRAMES, figsize=(1.35 * FRAMES, 1.45 * len(rows) + 0.3), squeeze=False)
     for line, facts in zip(panels, rows, strict=True):
         arrays = study.arrays(facts)
         states = arrays["snapshot_embeddings"].astype(np.float32)

@@ -35,8 +35,6 @@ LEFT_OUT = {
 AWAITED = {
     "embeddings_2d_cifar10",
     "embeddings_3d_cifar10",
-    "filmstrip_mnist",
-    "scale_or_margin_cifar10",
     "schedules",
     "sensitivity",
     "time_to_accuracy",
