@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Wedge
+from matplotlib.patheffects import withStroke
 
 from metrics import unit
 from plot_data import Drawn, NotStored, Study
@@ -129,8 +130,10 @@ def _scatter(axes, points: Points, x: np.ndarray, reach: float | None, alpha: fl
 
 def _label(axes, place: np.ndarray, text: str, c: int, box: bool = False) -> None:
     frame = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1} if box else None
-    style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold", "fontsize": 8}
-    axes.text(*place, text, bbox=frame, zorder=5, **style)
+    size = 8 if len(text) <= 2 else 6.5
+    style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold", "fontsize": size}
+    halo = [withStroke(linewidth=1.5, foreground="white")]  # neighbours that overlap stay readable
+    axes.text(*place, text, bbox=frame, zorder=5, path_effects=halo, **style)
 
 
 def run_panels(points: Points):
@@ -171,7 +174,7 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
     rows = -(-len(panels) // columns) * (2 if dim == 2 else 1)
     figure = plt.figure(figsize=(2.0 * max(columns, 2), 2.0 * rows + 0.5))
     first = panels[0].facts
-    figure.suptitle(f"{data_title(first)}: {dim}-D test embeddings and class weights")
+    figure.suptitle(f"{data_title(first)}: {dim}-D test embeddings and class weights", fontsize=10)
     for i, points in enumerate(panels):
         row, column = divmod(i, columns)
         if dim == 3:
