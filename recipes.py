@@ -84,7 +84,9 @@ SMALL_SET = {"epochs": 20, "batch_size": 128}  # mnist-5k: fifteen times fewer i
 # digits like a scale far above the first; CIFAR-10's noisy images are overfitted there and do best near the bound, with
 # smaller margins. ArcFace on validation images, ten epochs: 88.7 % of 5,000 at s = 4, m = 0.2 and at s = 6, m = 0.1.
 SCALE = 16.0
-SOFT = {"cifar10": {"scale": 4.0, "margin_part": 0.4}}  # where the classes are not crowded
+# In two dimensions (32/64/128 channels, six epochs, 5,000 validation images): 70.9 % at s = 4, 68.0 % at s = 8, both with
+# m = 0.157; at s = 16 the weights of classes alike ended in one place.
+SOFT = {"cifar10": {"scale": 4.0, "margin_part": 0.4}}
 MARGIN_WARMUP = 0.5
 # Where the classes lie less than 90 degrees apart, a sample can only move to its class by crossing others: the scale
 # starts where crossing costs little. At s = 16 from the first step, CIFAR-10 in 2-D ended near chance.
@@ -99,7 +101,7 @@ def recipe(dataset: str, loss: str, embedding_dim: int, num_classes: int) -> dic
     if is_crowded(num_classes, embedding_dim):
         values |= CROWDED
         margins = feasible_margins(loss, num_classes, embedding_dim)
-    elif dataset in SOFT:
+    if dataset in SOFT:
         values["scale"], part = SOFT[dataset]["scale"], SOFT[dataset]["margin_part"]
         m1, m2, m3 = margins
         margins = Margins(*(round(m, 6) for m in (1 + part * (m1 - 1), part * m2, part * m3)))
