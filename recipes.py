@@ -84,8 +84,8 @@ SMALL_SET = {"epochs": 20, "batch_size": 128}  # mnist-5k: fifteen times fewer i
 # digits like a scale far above the first; CIFAR-10's noisy images are overfitted there and do best near the bound, with
 # smaller margins. ArcFace on validation images, ten epochs: 88.7 % of 5,000 at s = 4, m = 0.2 and at s = 6, m = 0.1.
 SCALE = 16.0
-# In two dimensions (32/64/128 channels, six epochs, 5,000 validation images): 70.9 % at s = 4, 68.0 % at s = 8, both with
-# m = 0.157; at s = 16 the weights of classes alike ended in one place.
+# In two dimensions (32/64/128 channels, six epochs, 5,000 validation images): 70.9 % at s = 4, 68.0 % at s = 8, both
+# with m = 0.157; at s = 16 the weights of similar classes ended in one place.
 SOFT = {"cifar10": {"scale": 4.0, "margin_part": 0.4}}
 MARGIN_WARMUP = 0.5
 # Where the classes lie less than 90 degrees apart, a sample can only move to its class by crossing others: the scale
