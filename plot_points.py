@@ -130,9 +130,9 @@ def _scatter(axes, points: Points, x: np.ndarray, reach: float | None, alpha: fl
 
 def _label(axes, place: np.ndarray, text: str, c: int, box: bool = False) -> None:
     frame = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1} if box else None
-    size = 8 if len(text) <= 2 else 6.5
+    size = 8 if len(text) <= 2 else 6
     style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold", "fontsize": size}
-    halo = [withStroke(linewidth=1.5, foreground="white")]  # neighbours that overlap stay readable
+    halo = [withStroke(linewidth=1, foreground="white")]  # neighbours that overlap stay readable
     axes.text(*place, text, bbox=frame, zorder=5, path_effects=halo, **style)
 
 

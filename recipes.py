@@ -30,7 +30,7 @@ class Settings:
     batch_size: int
     lr: float  # Muon's: the angle, in radians, by which a step turns a filter matrix
     scale: float | None
-    scale_start: float | None  # the scale grows from here to `scale` while the margin does; None: it is constant
+    scale_start: float | None  # the scale (AdaCos: its ceiling) grows from here as the margin does; None: it does not
     m1: float
     m2: float
     m3: float
@@ -106,7 +106,9 @@ def recipe(dataset: str, loss: str, embedding_dim: int, num_classes: int) -> dic
         m1, m2, m3 = margins
         margins = Margins(*(round(m, 6) for m in (1 + part * (m1 - 1), part * m2, part * m3)))
     if loss in WITHOUT_SCALE:
-        values |= {"scale": None, "scale_start": None}
+        values["scale"] = None
+    if loss == "softmax":
+        values["scale_start"] = None
     return values | margins._asdict()
 
 

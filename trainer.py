@@ -47,6 +47,7 @@ class Trainer:
         self.images, self.labels = dataset.train_images.to(device), dataset.train_labels.to(device)
         self.batch = min(settings.batch_size, len(self.images))
         self.steps_per_epoch = len(self.images) // self.batch  # a short last batch would upset batch normalisation
+        self.ceiling = getattr(self.head, "ceiling", math.inf)  # AdaCos's, in the end
         self.epoch, self.seconds = 0, 0.0
         self.history: list[dict] = []
 
@@ -79,6 +80,8 @@ class Trainer:
         self.head.margin_fraction = grown
         if start is not None and full is not None:
             self.head.scale = start * (full / start) ** grown
+        elif start is not None:  # AdaCos: its own update alone would be at the ceiling before the classes part
+            self.head.ceiling = start * (self.ceiling / start) ** grown
 
     def step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """One step on uint8 images [B, C, H, W]; returns loss and number of correct predictions, on the device."""

@@ -1,5 +1,7 @@
 """What a step, an epoch and a recipe do: every loss learns, with its margin, its schedule and all its weights."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +39,20 @@ def test_heads_without_labels_add_no_margin(loss):
         np.testing.assert_allclose(mode(x).detach(), e @ w.T if loss == "softmax" else scaled, atol=2e-4)
     if margins:
         assert (head.train()(x, labels) - head(x)).abs().max() > 1
+
+
+def test_where_classes_are_crowded_the_ceiling_of_adacos_grows_as_the_scale_of_others_does(make_trainer):
+    trainer, _ = make_trainer(loss="adacos")
+    full, steps = trainer.head.ceiling, trainer.settings.epochs * trainer.steps_per_epoch
+    trainer.schedule(0)
+    assert trainer.head.ceiling == full
+    trainer.settings = replace(trainer.settings, scale_start=0.5, margin_warmup=0.5)
+    for progress, expected in ((0, 0.5), (0.25, (0.5 * full) ** 0.5), (0.5, full), (0.9, full)):
+        trainer.schedule(round(progress * steps))
+        assert trainer.head.ceiling == pytest.approx(expected, rel=0.1)
+    trainer.schedule(0)
+    trainer.step(trainer.images[:16], trainer.labels[:16])
+    assert trainer.head.scale <= 0.5
 
 
 def test_accuracy_is_always_taken_without_margin(make_trainer, monkeypatch):
