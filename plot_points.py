@@ -14,6 +14,7 @@ MAP_SAMPLES = 2000  # what t-SNE lays out in seconds
 MAP_SEED = 0
 ELEVATION, AZIMUTH = 20, 35  # degrees: one fixed view of every sphere
 FRAMES = 6
+CLOSE = 0.5  # radians between two directions whose names would overlap
 
 
 class Points:
@@ -57,8 +58,9 @@ def draw_raw(axes, points: Points) -> None:
     for c, direction in enumerate(unit(points.weights)):
         axes.plot([0, reach * direction[0]], [0, reach * direction[1]], color=class_colour(c), linewidth=0.7)
     _scatter(axes, points, points.x, reach)
-    for c, direction in enumerate(unit(points.weights)):
-        _label(axes, 1.13 * reach * direction, points.classes[c], c)
+    directions = unit(points.weights)
+    for c, factor in enumerate(_staggered(directions, points.classes)):
+        _label(axes, 1.13 * factor * reach * directions[c], points.classes[c], c)
     axes.set(xlim=(-1.3 * reach, 1.3 * reach), ylim=(-1.3 * reach, 1.3 * reach))
 
 
@@ -126,6 +128,19 @@ def _scatter(axes, points: Points, x: np.ndarray, reach: float | None, alpha: fl
     axes.scatter(*x[order].T, c=colours, s=size, alpha=alpha, linewidths=0, rasterized=True)
     axes.set_aspect("equal")
     axes.axis("off")
+
+
+def _staggered(directions: np.ndarray, names: list[str]) -> np.ndarray:
+    """Factors [C] for the distance of each class's name: long names of neighbouring directions take turns."""
+    factors = np.ones(len(directions))
+    if max(map(len, names)) <= 2:
+        return factors
+    angles = np.arctan2(directions[:, 1], directions[:, 0])
+    order = np.argsort(angles)
+    for before, here in zip(order, order[1:], strict=False):
+        if angles[here] - angles[before] < CLOSE and factors[before] == 1:
+            factors[here] = 1.16
+    return factors
 
 
 def _label(axes, place: np.ndarray, text: str, c: int, box: bool = False) -> None:
@@ -229,8 +244,9 @@ def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", 
             _scatter(axes, points, points.x, None, alpha=0.4, size=1.5)
             axes.set(xlim=(-1.5 * reach, 1.5 * reach), ylim=(-1.5 * reach, 1.5 * reach), aspect="equal")
             axes.set_title("start" if epoch == 0 else f"epoch {epoch}", fontsize=8)
-        for c, direction in enumerate(unit(points.weights)):
-            _label(axes, 1.36 * reach * direction, points.classes[c], c)
+        directions = unit(points.weights)
+        for c, factor in enumerate(_staggered(directions, points.classes)):
+            _label(axes, 1.36 * factor * reach * directions[c], points.classes[c], c)
         line[0].text(-0.06, 0.5, loss_title(facts).partition(" (")[0], transform=line[0].transAxes, rotation=90,
                      ha="right", va="center", fontsize=9)  # fmt: skip
     figure.tight_layout()
