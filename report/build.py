@@ -34,7 +34,6 @@ LEFT_OUT = {
 }  # fmt: skip
 # Figures that the text has a place for and the plotting code does not draw yet; the report leaves them out meanwhile.
 AWAITED = {
-    "embeddings_3d_cifar10",
     "schedules",
     "sensitivity",
     "time_to_accuracy",
