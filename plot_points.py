@@ -97,7 +97,8 @@ def draw_sphere(axes, points: Points) -> None:
         axes.scatter(*x[side].T, c=colours, s=2, alpha=alpha, linewidths=0, depthshade=False, rasterized=True)
     for c, direction in enumerate(unit(points.weights)):
         axes.plot(*np.stack((np.zeros(3), 1.12 * direction)).T, color=class_colour(c), linewidth=1.1)
-        style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold", "fontsize": 8}
+        size = name_size(points.classes[c])
+        style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold", "fontsize": size}
         frame = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
         shade = 1.0 if direction @ view > 0 else 0.5
         axes.text(*(1.3 * direction), points.classes[c], alpha=shade, bbox=frame, zorder=1000, **style)
@@ -130,6 +131,11 @@ def _scatter(axes, points: Points, x: np.ndarray, reach: float | None, alpha: fl
     axes.axis("off")
 
 
+def name_size(name: str) -> float:
+    """Points in which a class's name is written: less for words than for digits."""
+    return 8 if len(name) <= 2 else 6
+
+
 def _staggered(directions: np.ndarray, names: list[str]) -> np.ndarray:
     """Factors [C] for the distance of each class's name: long names of neighbouring directions take turns."""
     factors = np.ones(len(directions))
@@ -145,8 +151,7 @@ def _staggered(directions: np.ndarray, names: list[str]) -> np.ndarray:
 
 def _label(axes, place: np.ndarray, text: str, c: int, box: bool = False) -> None:
     frame = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1} if box else None
-    size = 8 if len(text) <= 2 else 6
-    style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold", "fontsize": size}
+    style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold", "fontsize": name_size(text)}
     halo = [withStroke(linewidth=1, foreground="white")]  # neighbours that overlap stay readable
     axes.text(*place, text, bbox=frame, zorder=5, path_effects=halo, **style)
 
