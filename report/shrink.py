@@ -18,7 +18,7 @@ from pypdf.generic import (
     StreamObject,
 )
 
-COLOURS = 64
+COLOURS = 48
 
 
 def shrink(pdf: bytes) -> bytes:
