@@ -18,7 +18,7 @@ from pypdf.generic import (
     StreamObject,
 )
 
-COLOURS = 48
+COLOURS = 96
 
 
 def shrink(pdf: bytes) -> bytes:
@@ -53,8 +53,11 @@ def size_of(stream: StreamObject) -> tuple[int, int]:
 def in_few_colours(stream: StreamObject) -> None:
     """Replace a picture's samples by indices into a palette, packed as PNG packs them."""
     size = size_of(stream)
-    picture = Image.frombytes("RGB", size, stream.get_data()).quantize(COLOURS, dither=Image.Dither.NONE)
-    palette = bytes(picture.getpalette() or ())
+    picture = Image.frombytes("RGB", size, stream.get_data()).quantize(
+        COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
+    )
+    # The octree averages colours, and paper must stay white.
+    palette = bytes(255 if value > 251 else value for value in picture.getpalette() or ())
     stream._data = png_samples(picture)
     stream.pop("/SMask", None)
     stream[NameObject("/ColorSpace")] = ArrayObject(
