@@ -36,7 +36,6 @@ LEFT_OUT = {
 AWAITED = {
     "schedules",
     "sensitivity",
-    "time_to_accuracy",
 }
 # name in the text: file, and the functions shown from it, without their docstrings.
 EXCERPTS = {
