@@ -12,59 +12,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.floating]
-Ints = NDArray[np.integer]
+from unit_vectors import Array, Ints, as_ids, as_matrix, chunks, grid_unit, unit
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
 FAR_TARGETS = ("0.01", "0.001", "0.0001")
 ROC_FAR = np.logspace(-6, 0, 193)  # 32 points a decade, so each power of ten is among them
-
-
-def _matrix(values: ArrayLike, name: str, width: int | None = None) -> Array:
-    """`values` as a finite float32 or float64 array [rows, d], d = width if given."""
-    x = np.asarray(values)
-    x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
-    if x.ndim != 2 or x.size == 0 or x.shape[1] != (width or x.shape[1]):
-        raise ValueError(f"{name} of shape {x.shape}: need [rows, {width or 'dimensions'}], not empty")
-    finite = np.isfinite(x).all(axis=1)
-    if not finite.all():
-        raise ValueError(f"{name} row {finite.argmin()} is NaN or infinite: did training diverge?")
-    return x
-
-
-def _ids(values: ArrayLike, name: str, length: int | None = None) -> Ints:
-    """`values` as a 1-D integer array, of the given length if any."""
-    ids = np.asarray(values)
-    if ids.ndim != 1 or ids.size == 0 or not np.issubdtype(ids.dtype, np.integer):
-        raise ValueError(f"{name} of shape {ids.shape}, type {ids.dtype}: need 1-D integers, not empty")
-    if len(ids) != (length or len(ids)):
-        raise ValueError(f"{len(ids)} {name} for {length} rows: need one each")
-    return ids
-
-
-def _chunks(count: int, chunk: int) -> list[slice]:
-    if chunk < 1:
-        raise ValueError(f"chunk is {chunk}: need at least 1 row at a time")
-    return [slice(start, min(start + chunk, count)) for start in range(0, count, chunk)]
-
-
-def unit(x: Array) -> Array:
-    """Rows of x [N, d] at length 1, zero rows left at zero; float32 and float64 kept, others to float64."""
-    x = _matrix(x, "embeddings")
-    largest = np.abs(x).max(axis=1, keepdims=True)
-    # Dividing by the largest entry first keeps squares of huge and tiny rows from overflowing or vanishing.
-    x = x / np.where(largest > 0, largest, 1)
-    return x / np.where(largest > 0, np.linalg.norm(x, axis=1, keepdims=True), 1)
-
-
-def _grid_unit(x: Array) -> Array:
-    """Unit rows in float64, rounded to multiples of 2^-26: every dot product of two of them is then exact.
-
-    Products are multiples of 2^-52 and by Cauchy-Schwarz no partial sum exceeds 2, so all fit float64's 53 bits in
-    whatever order they are added: neither the chunk size nor BLAS's kernels and threads can change a cosine. The
-    rounding itself moves it by about 1e-8, less than float32 would.
-    """
-    return np.rint(unit(x.astype(np.float64)) * 2.0**26) / 2.0**26
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
@@ -80,7 +32,7 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 
 def confusion(labels: Ints, predictions: Ints, num_classes: int) -> Ints:
     """Counts [C, C], row = true class, column = predicted. ValueError for a class outside 0 to C - 1."""
-    predicted = _ids(predictions, "predictions", len(true := _ids(labels, "labels")))
+    predicted = as_ids(predictions, "predictions", len(true := as_ids(labels, "labels")))
     low, high = min(true.min(), predicted.min()), max(true.max(), predicted.max())
     if low < 0 or high >= num_classes:
         raise ValueError(f"classes from {low} to {high}: need 0 to {num_classes - 1}, or another num_classes")
@@ -90,15 +42,15 @@ def confusion(labels: Ints, predictions: Ints, num_classes: int) -> Ints:
 
 def per_class_accuracy(confusion: Ints) -> Array:
     """Share [C] of each true class predicted right, from counts [C, C]; NaN for a class without samples."""
-    counts = _matrix(confusion, "confusion matrix", len(np.atleast_1d(confusion)))
+    counts = as_matrix(confusion, "confusion matrix", len(np.atleast_1d(confusion)))
     totals = counts.sum(axis=1)
     return np.where(totals > 0, counts.diagonal() / np.maximum(totals, 1), np.nan)
 
 
 def class_centres(embeddings: Array, labels: Ints, classes: Ints) -> Array:
     """Unit mean direction [len(classes), d] of each class, in float64. ValueError for one without samples."""
-    x = _matrix(embeddings, "embeddings")
-    y, wanted = _ids(labels, "labels", len(x)), _ids(classes, "classes")
+    x = as_matrix(embeddings, "embeddings")
+    y, wanted = as_ids(labels, "labels", len(x)), as_ids(classes, "classes")
     missing = wanted[~np.isin(wanted, y)]
     if missing.size:
         raise ValueError(f"class {missing[0]} has no samples, so no centre: leave it out of the classes")
@@ -108,8 +60,8 @@ def class_centres(embeddings: Array, labels: Ints, classes: Ints) -> Array:
 def nearest_centre(embeddings: Array, centres: Array, classes: Ints) -> Ints:
     """Class id [N] of the centre [len(classes), d] with the largest cosine, the first where tied."""
     x = unit(embeddings)
-    directions = unit(_matrix(centres, "centres", x.shape[1]))
-    return _ids(classes, "classes", len(directions))[(x @ directions.T).argmax(axis=1)]
+    directions = unit(as_matrix(centres, "centres", x.shape[1]))
+    return as_ids(classes, "classes", len(directions))[(x @ directions.T).argmax(axis=1)]
 
 
 def nearest_neighbours(
@@ -122,12 +74,12 @@ def nearest_neighbours(
     ValueError unless 1 <= k <= N_train.
     """
     train = unit(train_embeddings).astype(np.float32, copy=False)
-    test = unit(_matrix(test_embeddings, "test embeddings", train.shape[1])).astype(np.float32, copy=False)
-    classes, codes = np.unique(_ids(train_labels, "train labels", len(train)), return_inverse=True)
+    test = unit(as_matrix(test_embeddings, "test embeddings", train.shape[1])).astype(np.float32, copy=False)
+    classes, codes = np.unique(as_ids(train_labels, "train labels", len(train)), return_inverse=True)
     if not 1 <= k <= len(train):
         raise ValueError(f"k is {k} with {len(train)} training samples: need 1 to {len(train)}")
     predicted = np.empty(len(test), dtype=classes.dtype)
-    for rows in _chunks(len(test), chunk):
+    for rows in chunks(len(test), chunk):
         cosines = test[rows] @ train.T
         every = np.arange(len(cosines))
         votes = np.zeros((len(cosines), len(classes)))
@@ -161,8 +113,8 @@ class _Centred(NamedTuple):
 
 def _centred(embeddings: Array, labels: Ints, classes: Ints, chunk: int = 2000) -> _Centred:
     """Angles to the own class's centre, `chunk` samples at a time: as a whole they would take 20 bytes an entry."""
-    x = _matrix(embeddings, "embeddings")
-    y, ids = _ids(labels, "labels", len(x)), _ids(classes, "classes")
+    x = as_matrix(embeddings, "embeddings")
+    y, ids = as_ids(labels, "labels", len(x)), as_ids(classes, "classes")
     if len(np.unique(ids)) < max(len(ids), 2):
         raise ValueError(f"classes {ids.tolist()}: need at least two, each once")
     strange = np.setdiff1d(y, ids)
@@ -170,7 +122,7 @@ def _centred(embeddings: Array, labels: Ints, classes: Ints, chunk: int = 2000) 
         raise ValueError(f"label {strange[0]} is not among the classes: add it or leave its samples out")
     centres, own = class_centres(x, y, ids), (y[:, None] == ids).argmax(axis=1)
     angles, total = np.empty(len(x)), np.zeros((1, x.shape[1]))
-    for rows in _chunks(len(x), chunk):
+    for rows in chunks(len(x), chunk):
         part = unit(x[rows].astype(np.float64))
         angles[rows] = _angle(part, centres[own[rows]])
         total += part.sum(axis=0)
@@ -188,7 +140,7 @@ def angle_statistics(embeddings: Array, labels: Ints, classes: Ints, weights: Ar
     angles, centres, _, _ = _centred(embeddings, labels, classes)
     result = {"intra": math.degrees(angles.mean()), "inter": _mean_nearest(centres)}
     if weights is not None:
-        w = unit(_matrix(weights, "weights", centres.shape[1])).astype(np.float64)
+        w = unit(as_matrix(weights, "weights", centres.shape[1])).astype(np.float64)
         if len(w) != len(centres):
             raise ValueError(f"{len(w)} weights for {len(centres)} classes: need a row for each")
         result |= {"w_ec": math.degrees(_angle(w, centres).mean()), "w_inter": _mean_nearest(w)}
@@ -227,7 +179,7 @@ def _pair_scores(points: Array, own: Ints, others: Ints, chunk: int) -> tuple[Ar
     """Sorted float32 cosines of all genuine and all impostor pairs; arguments in the order of `_by_class`."""
     genuine, impostor = np.empty(own.sum(), np.float32), np.empty(others.sum(), np.float32)
     g = i = 0
-    for rows in _chunks(len(points), chunk):
+    for rows in chunks(len(points), chunk):
         block = points[rows] @ points[rows.start :].T
         for at, (same, other) in enumerate(zip(own[rows], others[rows], strict=True)):
             genuine[g : g + same] = block[at, at + 1 : at + 1 + same]
@@ -277,12 +229,12 @@ def verification(embeddings: Array, labels: Ints, chunk: int = 2000) -> dict:
     between thresholds, and `eer_threshold`, the largest genuine score with FAR >= FRR; `tar_at_far` {"0.01": ...}, the
     largest TAR of a threshold with at most that FAR, impostors tied at the limit all out; `roc`, that TAR as `tar` for
     193 log-spaced `far` from 1e-6 to 1; `angles`, how many `genuine` and `impostor` pairs lie in each whole degree from
-    0 to 180. Scores are float32; `chunk`, the rows of cosines held at a time, changes no bit (see `_grid_unit`). Memory
-    in bytes: 2 N^2 for the scores, 8 N chunk, and 8 a genuine pair for the AUC. ValueError without a pair of each kind.
+    0 to 180. Scores are float32; `chunk`, the rows of cosines held at a time, changes no bit (see `grid_unit`). Memory in
+    bytes: 2 N^2 for the scores, 8 N chunk, and 8 a genuine pair for the AUC. ValueError without a pair of each kind.
     """
-    x = _matrix(embeddings, "embeddings")
-    order, own, others = _by_class(_ids(labels, "labels", len(x)))
-    genuine, impostor = _pair_scores(_grid_unit(x[order]), own, others, chunk)
+    x = as_matrix(embeddings, "embeddings")
+    order, own, others = _by_class(as_ids(labels, "labels", len(x)))
+    genuine, impostor = _pair_scores(grid_unit(x[order]), own, others, chunk)
     # Mann-Whitney: for each genuine score the impostors below it and half of those equal to it.
     below, not_above = (int(np.searchsorted(impostor, genuine, side).sum()) for side in ("left", "right"))
     eer, threshold = _equal_error(genuine, impostor)
@@ -310,8 +262,8 @@ def verification_accuracy(embeddings: Array, labels: Ints, pairs: int = 6000, fo
     over folds, 0 to 1, and `pairs`, the number used: fewer than asked where a kind runs short, and then in fewer folds
     if there is not a pair for each. ValueError for fewer than two folds.
     """
-    x = _matrix(embeddings, "embeddings")
-    order, own, others = _by_class(_ids(labels, "labels", len(x)))
+    x = as_matrix(embeddings, "embeddings")
+    order, own, others = _by_class(as_ids(labels, "labels", len(x)))
     half = min(pairs // 2, int(own.sum()), int(others.sum()))
     if (folds := min(folds, half)) < 2:
         raise ValueError(f"{folds} folds for {half} pairs of each kind: need at least two of both")
@@ -325,7 +277,7 @@ def verification_accuracy(embeddings: Array, labels: Ints, pairs: int = 6000, fo
         return place, number - (ends - counts)[place]
 
     (a, k), (b, m) = draw(own), draw(others)
-    points = _grid_unit(x[order])
+    points = grid_unit(x[order])
     partners = points[np.concatenate([a + 1 + k, b + 1 + own[b] + m])]
     scores = np.einsum("nd,nd->n", points[np.concatenate([a, b])], partners)
     same, fold = np.arange(2 * half) < half, np.arange(2 * half) % half % folds
@@ -342,14 +294,14 @@ def retrieval(embeddings: Array, labels: Ints, chunk: int = 500) -> dict:
     precision at i where the i-th nearest is of the class. Queries with R = 0 are left out, `queries` counts the rest.
     Cosines equal on a grid of 2^-30 rank by index. Memory: about 50 N chunk bytes. ValueError without any R > 0.
     """
-    x = _matrix(embeddings, "embeddings")
-    _, codes, counts = np.unique(_ids(labels, "labels", len(x)), return_inverse=True, return_counts=True)
+    x = as_matrix(embeddings, "embeddings")
+    _, codes, counts = np.unique(as_ids(labels, "labels", len(x)), return_inverse=True, return_counts=True)
     others = counts[codes] - 1
     queries = np.flatnonzero(others)
     if not queries.size:
         raise ValueError(f"{len(x)} classes of one sample each: retrieval needs two samples of some class")
-    points, index, totals = _grid_unit(x), np.arange(len(x)) << 1, np.zeros(3)
-    for rows in _chunks(len(queries), chunk):
+    points, index, totals = grid_unit(x), np.arange(len(x)) << 1, np.zeros(3)
+    for rows in chunks(len(queries), chunk):
         block = queries[rows]
         # One integer a candidate, distance, index, "other class" bit: sorts faster than argsort, and no ties.
         distance = -np.rint(points[block] @ points.T * 2.0**30).astype(np.int64)

@@ -5,10 +5,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from metrics import unit
 from plot_data import Drawn, NotStored
 from plot_style import data_title, loss_title
 from runs import read_arrays, read_json
+from unit_vectors import unit
 
 SHOWN = 5  # nearest and as many farthest images of a class
 MISTAKES = 12

@@ -5,10 +5,10 @@ import numpy as np
 from matplotlib.patches import Wedge
 from matplotlib.patheffects import withStroke
 
-from metrics import unit
 from plot_data import Drawn, NotStored, Study
-from plot_style import class_colour, data_title, loss_title
+from plot_style import channels, class_colour, data_title, loss_title
 from runs import BAD_CONTENT, RunError
+from unit_vectors import unit
 
 MAP_SAMPLES = 2000  # what t-SNE lays out in seconds
 MAP_SEED = 0
@@ -218,12 +218,11 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
         "Embeddings scaled to length 1, seen from one fixed side, the far side fainter; a labelled ray along each "
         "class weight. Points near the rim look denser than they are."
     )
-    channels = "/".join(map(str, first["widths"]))
     return Drawn(
         figure,
         f"{data_title(first)}, all {first['test_images']:,} test images in {dim} dimensions, one run a loss (seed "
-        f"{first['seed']}, {first['epochs']} epochs, net of {channels} channels); above each panel its test accuracy. "
-        f"{flat if dim == 2 else sphere}",
+        f"{first['seed']}, {first['epochs']} epochs, net of {channels(first)} channels); above each panel its test "
+        f"accuracy. {flat if dim == 2 else sphere}",
     )
 
 
@@ -255,10 +254,9 @@ def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", 
         line[0].text(-0.06, 0.5, loss_title(facts).partition(" (")[0], transform=line[0].transAxes, rotation=90,
                      ha="right", va="center", fontsize=9)  # fmt: skip
     figure.tight_layout()
-    channels = "/".join(map(str, rows[0]["widths"]))
     return Drawn(
         figure,
         f"{data_title(rows[0])}: the same {len(arrays['snapshot_labels']):,} test images in two dimensions before and "
-        f"in the course of training, one run a loss (net of {channels} channels), with a ray along each class weight; "
-        "labelled in the last frame; every frame has its own scale, and 1 % of the points may lie outside it.",
+        f"in the course of training, one run a loss (net of {channels(rows[0])} channels), with a ray along each class "
+        "weight; labelled in the last frame; every frame has its own scale, and 1 % of the points may lie outside it.",
     )

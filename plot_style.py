@@ -78,6 +78,11 @@ def data_title(facts: dict) -> str:
     return f"{title} (JPEG copy)" if "JPEG" in facts["source"] else title
 
 
+def channels(facts: dict) -> str:
+    """The network by the channels of its blocks: '32/64/128'."""
+    return "/".join(map(str, facts["widths"]))
+
+
 def loss_title(facts: dict) -> str:
     """The loss and what it was trained with: 'ArcFace (s = 16, m2 = 0.5)'."""
     default = {"m1": 1, "m2": 0, "m3": 0}

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from losses import LOSSES, WITHOUT_SCALE
-from plot_style import data_title, loss_title, save
+from plot_style import channels, data_title, loss_title, save
 from recipes import BASE, Settings
 from runs import BAD_CONTENT, RunError, write_json
 
@@ -89,8 +89,7 @@ def table_rows(runs: list[dict]) -> list[dict]:
 def other_net(facts: dict) -> str:
     """', net 32/64/128' of a run whose network is not its data set's usual one, else nothing."""
     usual: Any = BASE[facts["dataset"].removesuffix("-5k")]["widths"]
-    channels = facts.get("widths", usual)
-    return "" if list(channels) == list(usual) else f", net {'/'.join(map(str, channels))}"
+    return "" if list(facts.get("widths", usual)) == list(usual) else f", net {channels(facts)}"
 
 
 def _percent(share: float | None) -> float | None:

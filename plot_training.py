@@ -56,7 +56,7 @@ def time_to_accuracy(study: Study) -> Drawn:
     figure, panels = plt.subplots(1, len(found), figsize=(4.3 * len(found), 3.4), squeeze=False)
     for axes, runs in zip(panels.flat, found, strict=True):
         seconds = [f["train_seconds"] for f in runs]
-        errors = [100 * (1 - f["accuracy"]["head"]["value"]) for f in runs]
+        errors = [100 - head_accuracy(f) for f in runs]
         bounds = np.array([[f["accuracy"]["head"][end] for f in runs] for end in ("high", "low")])
         spread = np.abs(100 * (1 - bounds) - errors)
         axes.errorbar(seconds, errors, yerr=spread, color=BLUE, marker="o", markersize=5, capsize=3)

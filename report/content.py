@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from losses import LOSSES
-from plot_style import data_title
+from plot_style import channels, data_title
 from report.claims import claims, paper_angles, papers
 from report.facts import (
     DATASETS,
@@ -39,7 +39,7 @@ def protocol(runs: list[Run]) -> dict[str, Any]:
     first = facts[0]
     return {
         "epochs": span(f["epochs"] for f in facts), "batch": span(f["batch_size"] for f in facts),
-        "lr": span(f["lr"] for f in facts), "widths": "/".join(str(w) for w in first["widths"]),
+        "lr": span(f["lr"] for f in facts), "widths": channels(first),
         "parameters": span_of_thousands([f["parameters"] for f in facts]),
         "head": f"{len(first['classes']) * first['embedding_dim']:,}",
         "devices": "; ".join(sorted({f["device"] for f in facts})),
@@ -70,7 +70,7 @@ def low_tables(runs: list[Run], dataset: str) -> list[dict]:
         groups = drawn(runs, dataset, dim)
         if groups:
             facts = [f for members in groups.values() for f in members.values()]
-            nets = sorted({"/".join(map(str, f["widths"])) for f in facts})
+            nets = sorted({channels(f) for f in facts})
             tables.append({"dim": dim, "epochs": span(f["epochs"] for f in facts), "nets": nets,
                            **table(groups, TABLES["low"])})  # fmt: skip
     return tables

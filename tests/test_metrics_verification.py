@@ -112,7 +112,7 @@ def test_every_chunk_size_gives_the_same_to_the_last_bit(n):
 
 def test_dot_products_are_exact():
     """The claim behind that: in any order of summation, with any kernel, the same bits."""
-    x = metrics._grid_unit(clusters(40, 300, seed=5)[0])
+    x = metrics.grid_unit(clusters(40, 300, seed=5)[0])
     whole = x @ x.T
     order = np.random.default_rng(0).permutation(300)
     assert np.array_equal(whole, x[:, order] @ x[:, order].T)
