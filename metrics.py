@@ -229,8 +229,8 @@ def verification(embeddings: Array, labels: Ints, chunk: int = 2000) -> dict:
     between thresholds, and `eer_threshold`, the largest genuine score with FAR >= FRR; `tar_at_far` {"0.01": ...}, the
     largest TAR of a threshold with at most that FAR, impostors tied at the limit all out; `roc`, that TAR as `tar` for
     193 log-spaced `far` from 1e-6 to 1; `angles`, how many `genuine` and `impostor` pairs lie in each whole degree from
-    0 to 180. Scores are float32; `chunk`, the rows of cosines held at a time, changes no bit (see `grid_unit`). Memory in
-    bytes: 2 N^2 for the scores, 8 N chunk, and 8 a genuine pair for the AUC. ValueError without a pair of each kind.
+    0 to 180. Scores are float32; `chunk`, the rows of cosines held at a time, changes no bit (see `grid_unit`). Memory
+    in bytes: 2 N^2 for the scores, 8 N chunk, and 8 a genuine pair for the AUC. ValueError without a pair of each kind.
     """
     x = as_matrix(embeddings, "embeddings")
     order, own, others = _by_class(as_ids(labels, "labels", len(x)))
