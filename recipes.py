@@ -72,13 +72,16 @@ class Settings:
 
 
 # By data set. Widths: the smallest net that reaches the accuracy; shift: pixels that leave the object in the picture.
+# MNIST's learning rate, by ArcFace on 10,001 validation images, two seeds: 99.39 % at 0.05, 99.48 at 0.025, 99.43 at
+# 0.0125. Turning and scaling the digits as well, by up to 10 degrees and 10 %, changed nothing (99.43 to 99.49).
 BASE = {
-    "mnist": {"epochs": 8, "batch_size": 256, "lr": 0.05, "widths": (32, 64, 128), "shift": 2, "flip": False},
+    "mnist": {"epochs": 8, "batch_size": 256, "lr": 0.025, "widths": (32, 64, 128), "shift": 2, "flip": False},
     "fashion-mnist": {"epochs": 8, "batch_size": 256, "lr": 0.05, "widths": (32, 64, 128), "shift": 2, "flip": True},
     "cifar10": {"epochs": 10, "batch_size": 256, "lr": 0.05, "widths": (64, 256, 256), "shift": 2, "flip": True},
     "folder": {"epochs": 10, "batch_size": 128, "lr": 0.05, "widths": (64, 128, 256), "shift": 2, "flip": True},
 }
-SMALL_SET = {"epochs": 20, "batch_size": 128}  # mnist-5k: fifteen times fewer images than MNIST, so more epochs
+# mnist-5k: fifteen times fewer images than MNIST, so more epochs
+SMALL_SET = {"epochs": 20, "batch_size": 128, "lr": 0.05}
 
 # For ten classes and a posterior of 0.9, CosFace's lower bound is 3.95 on the simplex and 15.1 on the circle. Clean
 # digits like a scale far above the first; CIFAR-10's noisy images are overfitted there and do best near the bound, with
@@ -90,7 +93,7 @@ SOFT = {"cifar10": {"scale": 4.0, "margin_part": 0.4}}
 MARGIN_WARMUP = 0.5
 # Where the classes lie less than 90 degrees apart, a sample can only move to its class by crossing others: the scale
 # starts where crossing costs little. At s = 16 from the first step, CIFAR-10 in 2-D ended near chance.
-CROWDED = {"scale_start": 2.0, "margin_warmup": 0.8}
+CROWDED = {"scale_start": 2.0, "margin_warmup": 0.8, "lr": 0.05}
 
 
 def recipe(dataset: str, loss: str, embedding_dim: int, num_classes: int) -> dict:
