@@ -186,4 +186,6 @@ def describe_device(device: Any) -> str:
         return f"cuda, {torch.cuda.get_device_name(device)}"
     if device.type != "cpu":
         return str(device)
-    return f"cpu, {torch.get_num_threads()} threads, {torch.cpu.get_capabilities().get('cpu_name', 'unknown')}"
+    threads = torch.get_num_threads()
+    name = torch.cpu.get_capabilities().get("cpu_name", "unknown")
+    return f"cpu, {threads} thread{'s' if threads > 1 else ''}, {name}"

@@ -64,7 +64,7 @@ def results(tmp_path_factory):
             failed = {"failed": "ended near chance", "test_accuracy": 0.1} if scale == 1 else {}
             store(folder, f"mnist-arcface-512d-seed0-scale={scale:g}-margin={margin:g}-epochs=3", dim=512,
                   part="sensitivity", scale=scale, m2=margin, **failed)  # fmt: skip
-    for epochs, seconds, device in ((1, 2.0, "2 threads"), (2, 4.0, "2 threads"), (4, 16.0, "1 threads")):
+    for epochs, seconds, device in ((1, 2.0, "2 threads"), (2, 4.0, "2 threads"), (4, 16.0, "1 thread")):
         store(folder, f"mnist-arcface-512d-seed0-epochs={epochs}", dim=512, part="budget", epochs=epochs,
               train_seconds=seconds, device=f"cpu, {device}, made up")  # fmt: skip
     lost = {k: v for k, v in facts_of(dim=512, part="sensitivity", scale=64.0, m2=0.5).items()

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import evaluate
+import options
 import recipes
 import train
 from data import load_dataset
@@ -60,6 +61,12 @@ def test_on_a_terminal_every_epoch_has_a_bar_unless_unwanted(train_tiny, tmp_pat
     assert len(shown) == bars, done.err
     if bars:
         assert "epoch 3/3" in done.err and "loss=" in done.err and "acc=" in done.err and "img/s" in done.err
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 thread"), (2, "2 threads")])
+def test_the_device_is_described_with_its_threads(monkeypatch, count, words):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: count)
+    assert options.describe_device(torch.device("cpu")).split(", ")[:2] == ["cpu", words]
 
 
 def test_the_numbers_of_a_run_are_all_on_record(finished_run, tiny_data):
