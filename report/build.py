@@ -73,7 +73,7 @@ def excerpt(path: Path, name: str) -> str:
 def figures_named(folder: Path) -> list[str]:
     """The figures that the text shows, by the name of their PNG in figures/, in the order of the sections."""
     text = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.typ")))
-    return list(dict.fromkeys(re.findall(r'#pic\(\s*"([\w-]+)"', text)))
+    return list(dict.fromkeys(re.findall(r'\bpic\(\s*"([\w-]+)"', text)))
 
 
 def captions(root: Path) -> dict[str, str]:

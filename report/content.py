@@ -25,6 +25,7 @@ from report.facts import (
     stored_runs,
     table,
 )
+from report.sensitivity import sensitivity
 from runs import read_json
 
 DIMENSIONS = (2, 3, 8, 32, 128, 512, 1024)
@@ -101,6 +102,15 @@ def controls_of(runs: list[Run], dataset: str) -> list[dict]:
     return [members for members in found if members]
 
 
+def open_verdicts(groups: dict, base: str) -> dict[str, list[str]]:
+    """Titles of the losses by how their equal error rate on held-out classes stands to that of `base`."""
+    found: dict[str, list[str]] = {"lower": [], "higher": [], "undecided": [], "single": []}
+    for loss, row in differences(groups, [], MEASURES["eer"]).items():
+        if row[base]:
+            found[row[base]["verdict"]].append(LOSSES[loss].title)
+    return found
+
+
 def benchmark(results: Path) -> dict | None:
     """What benchmark.py measured, as text: training speed beside the user's pick, heads by number of classes."""
     path = results / "benchmark.json"
@@ -143,11 +153,12 @@ def content(results: Path) -> dict[str, Any]:
     held_out = {name: {s: group(runs, dataset=name, dim=DIM, held_out=s, extra="") for s in splits}
                 for name in DATASETS}  # fmt: skip
     open_tables = [
-        {"dataset": name, "classes": split, **table(groups, TABLES["open"])}
+        {"dataset": name, "classes": split, **table(groups, TABLES["open"]),
+         "verdicts": {base: open_verdicts(groups, base) for base in ("softmax", "norm-softmax")}}
         for name, by_split in held_out.items()
         for split, groups in by_split.items()
         if groups
-    ]
+    ]  # fmt: skip
     first_split = {name: next((g for g in by_split.values() if g), {}) for name, by_split in held_out.items()}
     quoted = papers()
     loss, measure = OVERVIEW
@@ -164,4 +175,5 @@ def content(results: Path) -> dict[str, Any]:
         "dimension": {name: dimension_table(runs, name) for name in DATASETS},
         "open": open_tables, "claims": claims(main, first_split), "papers": quoted,
         "paper_angles": paper_angles(quoted), "benchmark": benchmark(results),
+        "sensitivity": sensitivity(results),
     }  # fmt: skip

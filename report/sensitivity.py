@@ -1,0 +1,62 @@
+"""How much accuracy hangs on the settings, for the report's text: the study's grids and its paired repetitions."""
+
+import statistics
+from pathlib import Path
+
+from losses import LOSSES
+from plot_data import Study, accuracy_or_chance, head_accuracy
+from report.facts import number, t_interval
+
+NEAR = 0.2  # percentage points: about the 95 % interval of 10,000 test images at 99.5 %
+# Loss, the flags of its grid, and the settings they set, with their signs in the text.
+GRIDS = (
+    ("arcface", ("scale", "margin"), {"scale": "s", "m2": "m₂"}),
+    ("cosface", ("scale", "margin"), {"scale": "s", "m3": "m₃"}),
+    ("arcface", ("batch-size", "lr"), {"batch_size": "batches of", "lr": "learning rate"}),
+)
+# Loss, flag, setting, and the two values whose difference is of interest.
+CONTRASTS = (
+    ("arcface", "margin-warmup", "margin_warmup", 0.5, 0.0),
+    ("cosface", "margin-warmup", "margin_warmup", 0.5, 0.0),
+    ("arcface", "schedule", "schedule", "linear", "constant"),
+    ("arcface", "schedule", "schedule", "linear", "cosine"),
+)
+
+
+def grid_text(study: Study, loss: str, flags: tuple[str, ...], signs: dict[str, str]) -> dict | None:
+    """What one grid shows: its size, best cell, how many come within NEAR of it, how many failed; None if not run."""
+    runs = study.grid(loss, flags)
+    fine = [f for f in runs if "failed" not in f]
+    if not fine:
+        return None
+    best = max(fine, key=head_accuracy)
+    at = ", ".join(f"{sign} {'= ' if len(sign) < 3 else ''}{best[name]:g}" for name, sign in signs.items())
+    return {
+        "title": LOSSES[loss].title, "flags": list(flags), "count": len(runs), "failed": len(runs) - len(fine),
+        "best": number(head_accuracy(best), 2), "at": at, "epochs": best["epochs"],
+        "near": sum(head_accuracy(f) >= head_accuracy(best) - NEAR for f in fine),
+        "worst": number(min(map(head_accuracy, fine)), 1),
+    }  # fmt: skip
+
+
+def contrast_text(study: Study, loss: str, flag: str, name: str, one: object, other: object) -> dict | None:
+    """Accuracy with one value of a setting minus that with another, paired by seed; None without two shared seeds."""
+    runs = study.grid(loss, (flag,))
+    left, right = ({f["seed"]: accuracy_or_chance(f) for f in runs if f[name] == value} for value in (one, other))
+    differences = [left[seed] - right[seed] for seed in sorted(left.keys() & right.keys())]
+    if len(differences) < 2:
+        return None
+    low, high = t_interval(differences)
+    return {
+        "title": LOSSES[loss].title, "flag": flag, "one": one, "other": other, "n": len(differences),
+        "mean": number(statistics.fmean(differences), 2, True), "low": number(low, 2, True),
+        "high": number(high, 2, True), "verdict": "more" if low > 0 else "less" if high < 0 else "open",
+    }  # fmt: skip
+
+
+def sensitivity(results: Path) -> dict:
+    """The grids and the contrasts that are stored, those of MNIST."""
+    study = Study(results)
+    grids = [grid_text(study, *grid) for grid in GRIDS]
+    contrasts = [contrast_text(study, *contrast) for contrast in CONTRASTS]
+    return {"near": NEAR, "grids": [g for g in grids if g], "contrasts": [c for c in contrasts if c]}

@@ -1,0 +1,74 @@
+"""What the report says of the sensitivity grids and of classes never seen, from made-up results."""
+
+import pytest
+from scipy import stats
+
+from report import content
+from report.sensitivity import sensitivity
+from report_helpers import groups_of
+from results_helpers import facts_of
+from runs import write_json
+
+
+def store(folder, flags: str, loss: str = "arcface", seed: int = 0, **changes) -> None:
+    name = f"mnist-{loss}-512d-seed{seed}-{flags}-epochs=2"
+    write_json(folder / f"{name}.json", facts_of(loss, 512, seed, part="sensitivity", epochs=2, **changes))
+
+
+@pytest.fixture
+def grid(tmp_path):
+    """Six settings of ArcFace: two good, one within 0.2 points of them, one poor, one at chance, one that diverged."""
+    cells = {(4.0, 0.1): 0.9950, (4.0, 0.5): 0.9962, (16.0, 0.1): 0.9944, (16.0, 0.5): 0.9871}
+    for (s, m), accuracy in cells.items():
+        store(tmp_path, f"scale={s:g}-margin={m}", scale=s, m2=m, accuracy=accuracy)
+    store(tmp_path, "scale=1-margin=0.5", scale=1.0, m2=0.5, accuracy=0.9999, failed="ended near chance")
+    store(tmp_path, "scale=64-margin=0.5", scale=64.0, m2=0.5, failed="diverged")
+    path = tmp_path / "mnist-arcface-512d-seed0-scale=64-margin=0.5-epochs=2.json"
+    lost = {k: v for k, v in facts_of(dim=512, scale=64.0, m2=0.5, part="sensitivity").items()
+            if k not in ("accuracy", "test_accuracy", "confusion")}  # fmt: skip
+    write_json(path, {**lost, "failed": "diverged"})
+    return tmp_path
+
+
+def test_a_grids_best_worst_near_and_failed_cells_are_counted(grid):
+    (found,) = sensitivity(grid)["grids"]
+    assert found == {
+        "title": "ArcFace", "flags": ["scale", "margin"], "count": 6, "failed": 2, "best": "99.62",
+        "at": "s = 4, m₂ = 0.5", "epochs": 2, "near": 3, "worst": "98.7",
+    }  # fmt: skip
+
+
+def test_a_grid_is_named_by_what_it_varies(tmp_path):
+    for size, rate, accuracy in ((64, 0.1, 0.98), (256, 0.025, 0.99)):
+        store(tmp_path, f"batch-size={size}-lr={rate}", batch_size=size, lr=rate, accuracy=accuracy)
+    (found,) = sensitivity(tmp_path)["grids"]
+    assert found["at"] == "batches of 256, learning rate 0.025"
+    assert sensitivity(tmp_path / "nothing") == {"near": 0.2, "grids": [], "contrasts": []}
+
+
+def test_contrasts_are_paired_by_seed(tmp_path):
+    full, none = [0.995, 0.996, 0.9955, 0.9], [0.993, 0.9945, 0.9925]  # the fourth seed has no partner
+    for ramp, values in ((0.5, full), (0.0, none), (0.8, [0.5] * 3)):
+        for seed, accuracy in enumerate(values):
+            store(tmp_path, f"margin-warmup={ramp}", "cosface", seed, margin_warmup=ramp, accuracy=accuracy)
+    store(tmp_path, "schedule=linear", schedule="linear")  # one seed is no interval
+    store(tmp_path, "schedule=cosine", schedule="cosine")
+    (found,) = sensitivity(tmp_path)["contrasts"]
+    interval = stats.ttest_rel([100 * v for v in full[:3]], [100 * v for v in none]).confidence_interval(0.95)
+    assert (found["title"], found["one"], found["other"], found["n"]) == ("CosFace", 0.5, 0.0, 3)
+    assert found["mean"] == "+0.22" and found["verdict"] == ("more" if interval.low > 0 else "open")
+    said = [float(found[end].replace("−", "-")) for end in ("low", "high")]
+    assert said == pytest.approx([interval.low, interval.high], abs=0.005)
+
+
+def test_losses_stand_to_softmax_and_nsl_on_unseen_classes_by_their_intervals():
+    groups = groups_of(softmax=[0.9] * 3, norm_softmax=[0.9] * 3, arcface=[0.9] * 3, cosface=[0.9] * 3)
+    errors = {"softmax": (5.0, 5.1, 4.9), "norm-softmax": (4.0, 4.2, 4.1), "arcface": (3.0, 3.1, 3.3),
+              "cosface": (4.5, 3.9, 4.1)}  # fmt: skip
+    for loss, members in groups.items():
+        for seed, facts in members.items():
+            facts["verification"] = {"eer": errors[loss][seed] / 100}
+    found = {base: content.open_verdicts(groups, base) for base in ("softmax", "norm-softmax")}
+    assert found["softmax"]["lower"] == ["Norm-softmax", "ArcFace"] and found["softmax"]["undecided"] == ["CosFace"]
+    assert found["norm-softmax"]["lower"] == ["ArcFace"] and found["norm-softmax"]["undecided"] == ["CosFace"]
+    assert not any(found[base][verdict] for base in found for verdict in ("higher", "single"))
