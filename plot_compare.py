@@ -228,6 +228,8 @@ def schedules(study: Study) -> Drawn:
         axes.set_yticks(range(len(group)), group.keys())
         axes.invert_yaxis()
         axes.set(xlabel="test accuracy, %", title=title)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.margins(y=0.12)
         axes.grid(alpha=0.3, axis="x")
     figure.tight_layout()
     return Drawn(

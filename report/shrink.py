@@ -18,7 +18,7 @@ from pypdf.generic import (
     StreamObject,
 )
 
-COLOURS = 96
+COLOURS = 64
 
 
 def shrink(pdf: bytes) -> bytes:

@@ -67,6 +67,11 @@ def test_the_committed_report_is_what_the_stored_results_give(pdf, text):
     assert committed == pdf or text_of(committed) == text, "report.pdf is out of date: python report/build.py"
 
 
+def test_no_deliverable_reaches_two_megabytes():
+    files = [REPORT / "report.pdf", *(ROOT / "figures").iterdir(), *(REPORT / "results").iterdir()]
+    assert len(files) > 100 and [path.name for path in files if path.stat().st_size >= 2_000_000] == []
+
+
 @pytest.mark.parametrize("dataset", facts.DATASETS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_main_tables_hold_the_stored_means(text, dataset, loss):
