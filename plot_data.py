@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,10 @@ from matplotlib.figure import Figure
 
 from losses import LOSSES
 from plot_tables import checked, key_of
+from recipes import Settings
 from runs import read_arrays, read_json
+
+VARIED = {"margin": ("m1", "m2", "m3")}  # the settings behind a flag, where it is not one of the same name
 
 
 class NotStored(Exception):
@@ -79,11 +83,20 @@ class Study:
         return sorted(found, key=lambda f: f["epochs"])
 
     def grid(self, loss: str, names: tuple[str, ...], dataset: str = "mnist") -> list[dict]:
-        """Sensitivity runs of a loss, failed ones included, whose name gives values for just these flags."""
+        """Sensitivity runs of a loss, failed ones included, whose name gives values for just these flags.
+
+        Only the most that differ in nothing but these flags and their seed, as in `by_loss`.
+        """
         pattern = "".join(f"-{name}=[^-]+(?:-\\d+)?" for name in names)
         whole = re.compile(rf"{dataset}-{loss}-512d-seed\d+{pattern}-epochs=\d+")
         lost = [f for f in self.failed if "accuracy" not in f]
-        return [f for f in (*self.runs, *lost) if whole.fullmatch(f["name"]) and f["part"] == "sensitivity"]
+        found = [f for f in (*self.runs, *lost) if whole.fullmatch(f["name"]) and f["part"] == "sensitivity"]
+        varied = {"seed", *(setting for name in names for setting in VARIED.get(name, (name.replace("-", "_"),)))}
+        same = [f.name for f in fields(Settings) if f.name not in varied]
+        kinds: dict[str, list[dict]] = {}
+        for facts in found:
+            kinds.setdefault(str([facts.get(name) for name in same] + [facts["fingerprint"]]), []).append(facts)
+        return max(kinds.values(), key=len, default=[])
 
 
 def by_loss(runs: Iterable[dict], wanted: str) -> dict[str, list[dict]]:

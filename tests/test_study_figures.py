@@ -200,6 +200,13 @@ def test_failed_runs_are_in_the_grids_and_nowhere_else(results):
     assert [f["margin_warmup"] for f in study.grid("arcface", ("margin-warmup",))] == [0.25]
 
 
+def test_a_grid_leaves_out_cells_of_an_older_recipe(tmp_path):
+    for margin, rate in ((0.1, 0.02), (0.3, 0.02), (0.5, 0.05)):
+        store(tmp_path, f"mnist-arcface-512d-seed0-scale=4-margin={margin}-epochs=2", dim=512, part="sensitivity",
+              scale=4.0, m2=margin, lr=rate)  # fmt: skip
+    assert [f["m2"] for f in Study(tmp_path).grid("arcface", ("scale", "margin"))] == [0.1, 0.3]
+
+
 def test_main_runs_are_those_of_the_recipe_alone(results):
     groups = Study(results).main("mnist")
     assert list(groups) == ["softmax", "norm-softmax", "arcface"]
