@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from losses import LOSSES
@@ -24,6 +25,7 @@ from report.facts import (
     span,
     stored_runs,
     table,
+    values_of,
 )
 from report.sensitivity import sensitivity
 from runs import read_json
@@ -111,6 +113,18 @@ def open_verdicts(groups: dict, base: str) -> dict[str, list[str]]:
     return found
 
 
+def collapse(groups: dict) -> dict | None:
+    """Whether losses that draw the trained classes tighter tell unseen ones apart worse: Spearman's rank correlation
+    over the losses of mean Intra with mean EER on held-out classes. None with fewer than four losses."""
+    if len(groups) < 4:
+        return None
+    from scipy.stats import spearmanr
+
+    means = [[fmean(values_of(members, MEASURES[name]).values()) for members in groups.values()]
+             for name in ("intra", "eer")]  # fmt: skip
+    return {"correlation": number(float(spearmanr(*means).statistic), 2, signed=True), "losses": len(groups)}
+
+
 def benchmark(results: Path) -> dict | None:
     """What benchmark.py measured, as text: training speed beside the user's pick, heads by number of classes."""
     path = results / "benchmark.json"
@@ -154,12 +168,14 @@ def content(results: Path) -> dict[str, Any]:
                 for name in DATASETS}  # fmt: skip
     open_tables = [
         {"dataset": name, "classes": split, **table(groups, TABLES["open"]),
-         "verdicts": {base: open_verdicts(groups, base) for base in ("softmax", "norm-softmax")}}
+         "verdicts": {base: open_verdicts(groups, base) for base in ("softmax", "norm-softmax")},
+         "collapse": collapse(groups)}
         for name, by_split in held_out.items()
         for split, groups in by_split.items()
         if groups
     ]  # fmt: skip
-    first_split = {name: next((g for g in by_split.values() if g), {}) for name, by_split in held_out.items()}
+    best_split = {name: max(by_split.values(), key=lambda g: min(map(len, g.values()), default=0), default={})
+                  for name, by_split in held_out.items()}  # fmt: skip
     quoted = papers()
     loss, measure = OVERVIEW
     return {
@@ -173,7 +189,7 @@ def content(results: Path) -> dict[str, Any]:
                  for name, dims in flat.items()},
         "low": {name: low_tables(runs, name) for name in DATASETS},
         "dimension": {name: dimension_table(runs, name) for name in DATASETS},
-        "open": open_tables, "claims": claims(main, first_split), "papers": quoted,
+        "open": open_tables, "claims": claims(main, best_split), "papers": quoted,
         "paper_angles": paper_angles(quoted), "benchmark": benchmark(results),
         "sensitivity": sensitivity(results),
     }  # fmt: skip

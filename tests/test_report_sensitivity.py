@@ -71,3 +71,15 @@ def test_losses_stand_to_softmax_and_nsl_on_unseen_classes_by_their_intervals():
     assert found["softmax"]["lower"] == ["Norm-softmax", "ArcFace"] and found["softmax"]["undecided"] == ["CosFace"]
     assert found["norm-softmax"]["lower"] == ["ArcFace"] and found["norm-softmax"]["undecided"] == ["CosFace"]
     assert not any(found[base][verdict] for base in found for verdict in ("higher", "single"))
+
+
+def test_collapse_is_spearmans_correlation_of_intra_and_unseen_error():
+    groups = groups_of(softmax=[0.9] * 2, norm_softmax=[0.9] * 2, arcface=[0.9] * 2, cosface=[0.9] * 2)
+    values = {"softmax": (17, 0.25), "norm-softmax": (18, 0.22), "arcface": (6, 0.24), "cosface": (5, 0.30)}
+    for loss, members in groups.items():
+        for seed, facts in members.items():
+            facts["angles"] = {"test": {"intra": values[loss][0] + seed}}
+            facts["verification"] = {"eer": values[loss][1]}
+    expected = stats.spearmanr(*zip(*values.values(), strict=True)).statistic
+    assert content.collapse(groups) == {"correlation": f"{expected:+.2f}".replace("-", "−"), "losses": 4}
+    assert content.collapse({"softmax": groups["softmax"]}) is None
