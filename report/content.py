@@ -113,6 +113,11 @@ def open_verdicts(groups: dict, base: str) -> dict[str, list[str]]:
     return found
 
 
+def most_seeds(by_split: dict[str, dict]) -> dict:
+    """The groups of the split whose losses have the most seeds each, the first where tied; none of none."""
+    return max(by_split.values(), key=lambda groups: min(map(len, groups.values()), default=0), default={})
+
+
 def collapse(groups: dict) -> dict | None:
     """Whether losses that draw the trained classes tighter tell unseen ones apart worse: Spearman's rank correlation
     over the losses of mean Intra with mean EER on held-out classes. None with fewer than four losses."""
@@ -174,8 +179,7 @@ def content(results: Path) -> dict[str, Any]:
         for split, groups in by_split.items()
         if groups
     ]  # fmt: skip
-    best_split = {name: max(by_split.values(), key=lambda g: min(map(len, g.values()), default=0), default={})
-                  for name, by_split in held_out.items()}  # fmt: skip
+    best_split = {name: most_seeds(by_split) for name, by_split in held_out.items()}
     quoted = papers()
     loss, measure = OVERVIEW
     return {

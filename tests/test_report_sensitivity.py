@@ -83,3 +83,9 @@ def test_collapse_is_spearmans_correlation_of_intra_and_unseen_error():
     expected = stats.spearmanr(*zip(*values.values(), strict=True)).statistic
     assert content.collapse(groups) == {"correlation": f"{expected:+.2f}".replace("-", "−"), "losses": 4}
     assert content.collapse({"softmax": groups["softmax"]}) is None
+
+
+def test_the_claims_are_held_against_the_split_with_the_most_seeds():
+    few, many = groups_of(softmax=[0.9], arcface=[0.9] * 3), groups_of(softmax=[0.9] * 2, arcface=[0.9] * 2)
+    assert content.most_seeds({"2, 4, 6": few, "7, 8, 9": many, "none": {}}) is many
+    assert content.most_seeds({"2, 4, 6": few, "again": dict(few)}) is few and content.most_seeds({}) == {}
