@@ -1,4 +1,4 @@
-"""Comparisons over runs: scale or margin, angle statistics, open set, sensitivity, embedding size, cost."""
+"""Comparisons over runs: scale or margin, angle statistics, sensitivity, embedding size, cost."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -125,32 +125,6 @@ def angle_table(study: Study, dataset: str) -> Drawn:
         f"{data_title(first)}, 512 dimensions, {seeds_of(groups)}: angle statistics as in ArcFace Table 3, in degrees. "
         "W-EC: a class weight to its class's mean direction; W-Inter: smallest angle of a weight to another; Intra: an "
         "embedding to its class's mean direction; Inter: smallest angle between mean directions.",
-    )
-
-
-def open_set_table(study: Study) -> Drawn:
-    """Verification and retrieval on classes that were never trained on."""
-    splits = study.open_set()
-    rows: list[list[str]] = []
-    counts: dict[str, list[dict]] = {}
-    for split, groups in splits.items():
-        rows.append(
-            [f"without {', '.join(split)}", "AUC, %", "EER, %", "TAR@1e-2, %", "TAR@1e-3, %", "rank-1, %", "MAP@R, %"]
-        )
-        for loss, members in groups.items():
-            pairs = [f["verification"] for f in members]
-            figures = [[v["auc"] for v in pairs], [v["eer"] for v in pairs], [v["tar_at_far"]["0.01"] for v in pairs],
-                       [v["tar_at_far"]["0.001"] for v in pairs], [f["retrieval"]["rank_1"] for f in members],
-                       [f["retrieval"]["map_at_r"] for f in members]]  # fmt: skip
-            rows.append([LOSSES[loss].title, *(plus_minus([100 * v for v in values], 2) for values in figures)])
-            counts[f"{split} {loss}"] = members
-    first = next(iter(counts.values()))[0]
-    note = f"{data_title(first)}, 512 dimensions; mean ± standard deviation over {seeds_of(counts)}."
-    return Drawn(
-        table(rows, [1.5, *[1.25] * 6], note),
-        f"{data_title(first)}, 512 dimensions, {seeds_of(counts)}: the networks never saw the classes of each block; "
-        "verification over all pairs and retrieval of their test images alone. Three classes make an easy set: compare "
-        "losses within a block, not with face benchmarks.",
     )
 
 

@@ -25,6 +25,7 @@ def catalogue(study, output_dir: Path, data_dir: str) -> dict[str, Callable]:
     import plot_compare
     import plot_diagram
     import plot_images
+    import plot_open_set
     import plot_points
     import plot_theory
     import plot_training
@@ -43,7 +44,9 @@ def catalogue(study, output_dir: Path, data_dir: str) -> dict[str, Callable]:
         figures[f"images_{dataset}"] = partial(plot_images.nearest_and_farthest, dataset, output_dir, data_dir)
         figures[f"mistakes_{dataset}"] = partial(plot_images.worst_mistakes, dataset, output_dir, data_dir)
     figures["time_to_accuracy"] = partial(plot_training.time_to_accuracy, study)
-    for name in ("open_set_table", "sensitivity", "schedules", "embedding_size", "head_cost"):
+    for name in ("open_set_table", "unseen_classes"):
+        figures[name] = partial(getattr(plot_open_set, name), study)
+    for name in ("sensitivity", "schedules", "embedding_size", "head_cost"):
         figures[name] = partial(getattr(plot_compare, name), study)
     return figures
 

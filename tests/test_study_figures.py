@@ -13,6 +13,7 @@ from scipy import stats
 import plot_compare
 import plot_embeddings
 import plot_images
+import plot_open_set
 import plot_theory
 from command_helpers import assert_refused
 from losses import LOSSES, Margins
@@ -198,6 +199,16 @@ def test_failed_runs_are_in_the_grids_and_nowhere_else(results):
     assert "(3 of 5)" in plot_compare.sensitivity(study).caption
     assert [f["schedule"] for f in study.grid("arcface", ("schedule",))] == ["cosine"]
     assert [f["margin_warmup"] for f in study.grid("arcface", ("margin-warmup",))] == [0.25]
+
+
+def test_unseen_classes_are_a_point_a_run(results):
+    study = Study(results)
+    drawn = plot_open_set.unseen_classes(study)
+    points = sorted((float(x), float(y)) for line in drawn.figure.axes[0].lines for x, y in line.get_xydata())
+    runs = [f for f in study.runs if f["unseen_classes"]]
+    assert len(runs) == 3
+    assert points == sorted((f["angles"]["test"]["intra"], 100 * f["verification"]["eer"]) for f in runs)
+    plot_open_set.plt.close(drawn.figure)
 
 
 def test_a_grid_leaves_out_cells_of_an_older_recipe(tmp_path):
