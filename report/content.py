@@ -104,10 +104,10 @@ def controls_of(runs: list[Run], dataset: str) -> list[dict]:
     return [members for members in found if members]
 
 
-def open_verdicts(groups: dict, base: str) -> dict[str, list[str]]:
-    """Titles of the losses by how their equal error rate on held-out classes stands to that of `base`."""
+def open_verdicts(groups: dict, base: str, measure: str) -> dict[str, list[str]]:
+    """Titles of the losses by how they stand to `base` on held-out classes, in one of MEASURES."""
     found: dict[str, list[str]] = {"lower": [], "higher": [], "undecided": [], "single": []}
-    for loss, row in differences(groups, [], MEASURES["eer"]).items():
+    for loss, row in differences(groups, [], MEASURES[measure]).items():
         if row[base]:
             found[row[base]["verdict"]].append(LOSSES[loss].title)
     return found
@@ -173,7 +173,8 @@ def content(results: Path) -> dict[str, Any]:
                 for name in DATASETS}  # fmt: skip
     open_tables = [
         {"dataset": name, "classes": split, **table(groups, TABLES["open"]),
-         "verdicts": {base: open_verdicts(groups, base) for base in ("softmax", "norm-softmax")},
+         "verdicts": {measure: {base: open_verdicts(groups, base, measure) for base in ("softmax", "norm-softmax")}
+                      for measure in ("eer", "rank_1")},
          "collapse": collapse(groups)}
         for name, by_split in held_out.items()
         for split, groups in by_split.items()

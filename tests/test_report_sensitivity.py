@@ -67,10 +67,14 @@ def test_losses_stand_to_softmax_and_nsl_on_unseen_classes_by_their_intervals():
     for loss, members in groups.items():
         for seed, facts in members.items():
             facts["verification"] = {"eer": errors[loss][seed] / 100}
-    found = {base: content.open_verdicts(groups, base) for base in ("softmax", "norm-softmax")}
+    found = {base: content.open_verdicts(groups, base, "eer") for base in ("softmax", "norm-softmax")}
     assert found["softmax"]["lower"] == ["Norm-softmax", "ArcFace"] and found["softmax"]["undecided"] == ["CosFace"]
     assert found["norm-softmax"]["lower"] == ["ArcFace"] and found["norm-softmax"]["undecided"] == ["CosFace"]
     assert not any(found[base][verdict] for base in found for verdict in ("higher", "single"))
+    for loss, members in groups.items():
+        for seed, facts in members.items():
+            facts["retrieval"] = {"rank_1": 0.97 + 0.01 * (loss == "arcface") + 0.001 * seed}
+    assert content.open_verdicts(groups, "softmax", "rank_1")["higher"] == ["ArcFace"]
 
 
 def test_collapse_is_spearmans_correlation_of_intra_and_unseen_error():
