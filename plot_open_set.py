@@ -46,10 +46,11 @@ def unseen_classes(study: Study) -> Drawn:
     for axes, (split, groups) in zip(panels.flat, splits.items(), strict=True):
         for loss, members in groups.items():
             marker = MARKERS[list(LOSSES).index(loss)]
+            size = 12 if marker == "*" else 8.5  # a star's points make it look small
+            look = {"color": loss_style(loss)["color"], "markersize": size, "alpha": 0.8, "markeredgecolor": "white"}
             axes.plot(
                 [f["angles"]["test"]["intra"] for f in members], [100 * f["verification"]["eer"] for f in members],
-                marker, color=loss_style(loss)["color"], markersize=8.5, alpha=0.8, markeredgecolor="white",
-                label=LOSSES[loss].title,
+                marker, label=LOSSES[loss].title, **look,
             )  # fmt: skip
             counts[f"{split} {loss}"] = members
         axes.set_title(f"without {', '.join(split)}")

@@ -148,7 +148,7 @@ def roc(study: Study, dataset: str) -> Drawn:
         axes.set_title(title, fontsize=9)
         axes.grid(alpha=0.3)
     panels.flat[0].set_ylabel("true accept rate, %")
-    panels.flat[-1].legend(fontsize=7.5, loc="lower right")
+    panels.flat[0].legend(fontsize=7.5, loc="lower right")
     figure.tight_layout()
     told = [f"{title}: {count} different-class pairs, {seeds_of(groups)}"
             for (title, groups, _), count in zip(sets, pairs, strict=True)]  # fmt: skip
