@@ -1,7 +1,11 @@
 """Comparisons over runs: scale or margin, angle statistics, sensitivity, embedding size, cost."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from losses import LOSSES
@@ -128,21 +132,31 @@ def angle_table(study: Study, dataset: str) -> Drawn:
     )
 
 
-def heat_map(axes, runs: list[dict], names: tuple, labels: tuple, limits: tuple[float, float]) -> None:
-    """Accuracy of a grid of runs by the settings `names` (down, across); failed cells are grey and say so."""
+class Shade(NamedTuple):
+    """What a heat map shows: a run's value, its digits, and its colours from bad to good."""
+
+    value: Callable[[dict], float]
+    digits: int
+    norm: Normalize
+    colours: str
+
+
+def heat_map(axes, runs: list[dict], names: tuple, labels: tuple, shade: Shade) -> None:
+    """A grid of runs by the settings `names` (down, across); failed cells are grey and say so."""
     rows, columns = (sorted({f[name] for f in runs}) for name in names)
     values = np.full((len(rows), len(columns)), np.nan)
     axes.set_facecolor("#DDDDDD")
     for facts in runs:
         i, j = rows.index(facts[names[0]]), columns.index(facts[names[1]])
+        light = True
         if "failed" in facts:
             text = f"{head_accuracy(facts):.1f}\nfailed" if "accuracy" in facts else "diverged"
         else:
-            values[i, j] = head_accuracy(facts)
-            text = f"{values[i, j]:.2f}"
-        light = np.isnan(values[i, j]) or values[i, j] > sum(limits) / 2
+            values[i, j] = shade.value(facts)
+            text = f"{values[i, j]:.{shade.digits}f}"
+            light = np.mean(plt.get_cmap(shade.colours)(shade.norm(values[i, j]))[:3]) > 0.45
         axes.text(j, i, text, ha="center", va="center", fontsize=7.5, color="black" if light else "white")
-    axes.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
+    axes.imshow(values, cmap=shade.colours, norm=shade.norm, aspect="auto")
     axes.set_xticks(range(len(columns)), [f"{v:g}" for v in columns])
     axes.set_yticks(range(len(rows)), [f"{v:g}" for v in rows])
     axes.set(xlabel=labels[1], ylabel=labels[0])
@@ -151,7 +165,7 @@ def heat_map(axes, runs: list[dict], names: tuple, labels: tuple, limits: tuple[
 
 
 def sensitivity(study: Study) -> Drawn:
-    """Heat maps: margin and scale of ArcFace and CosFace, batch size and learning rate."""
+    """Heat maps of accuracy and equal error rate: margin and scale of ArcFace and CosFace, batch and learning rate."""
     grids = [
         ("ArcFace", study.grid("arcface", ("scale", "margin")), "m2", "scale", ("margin m2", "scale s")),
         ("CosFace", study.grid("cosface", ("scale", "margin")), "m3", "scale", ("margin m3", "scale s")),
@@ -161,21 +175,32 @@ def sensitivity(study: Study) -> Drawn:
     if not grids:
         raise NotStored("sensitivity grids on mnist")
     runs = [f for _, members, *_ in grids for f in members]
-    fine = [head_accuracy(f) for f in runs if "failed" not in f]
-    low, high = max(90.0, np.floor(min(fine, default=90.0))), max(fine, default=100.0)
-    figure, panels = plt.subplots(1, len(grids), figsize=(3.6 * len(grids), 3.4), squeeze=False)
-    for axes, (title, members, down, across, labels) in zip(panels.flat, grids, strict=True):
-        heat_map(axes, members, (down, across), labels, (low, high))
-        axes.set_title(title)
+    fine = [f for f in runs if "failed" not in f]
+    found = [head_accuracy(f) for f in fine] or [90.0, 100.0]
+    errors = [equal_error(f) for f in fine if equal_error(f) > 0] or [1.0, 10.0]
+    low = max(90.0, min(found))
+    shades = (Shade(head_accuracy, 2, Normalize(low, max(found)), "cividis"),
+              Shade(equal_error, 2, LogNorm(min(errors), max(errors)), "cividis_r"))  # fmt: skip
+    figure, panels = plt.subplots(2, len(grids), figsize=(3.6 * len(grids), 6.2), squeeze=False)
+    for line, shade, what in zip(panels, shades, ("accuracy", "equal error rate"), strict=True):
+        for axes, (title, members, down, across, labels) in zip(line, grids, strict=True):
+            heat_map(axes, members, (down, across), labels, shade)
+            axes.set_title(f"{title}: {what}, %")
     figure.tight_layout()
     first = grids[0][1][0]
     lost, count = sum("failed" in f for f in runs), len(runs)
+    grey = f"Grey: failed, diverged or at chance ({lost} of {count}). " if lost else f"None of the {count} fails. "
     return Drawn(
         figure,
-        f"{data_title(first)}, 512 dimensions, {first['epochs']} epochs and one seed a cell: test accuracy in per "
-        f"cent; the darkest colour is {low:g} % or less. Grey: failed, diverged or at chance ({lost} of {count}). "
-        "Fewer epochs than the main table's: cells compare with each other only.",
+        f"{data_title(first)}, 512 dimensions, {first['epochs']} epochs and one seed a cell: test accuracy and equal "
+        f"error rate of verification. Bright is good, the errors' colours are logarithmic. {grey}Fewer epochs than the "
+        "main table's: cells compare with each other only.",
     )
+
+
+def equal_error(facts: dict) -> float:
+    """Equal error rate of verification on the test images, in per cent."""
+    return 100 * facts["verification"]["eer"]
 
 
 def schedules(study: Study) -> Drawn:

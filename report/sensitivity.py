@@ -4,6 +4,7 @@ import statistics
 from pathlib import Path
 
 from losses import LOSSES
+from plot_compare import equal_error
 from plot_data import Study, accuracy_or_chance, head_accuracy
 from report.facts import number, t_interval
 
@@ -35,8 +36,14 @@ def grid_text(study: Study, loss: str, flags: tuple[str, ...], signs: dict[str, 
         "title": LOSSES[loss].title, "flags": list(flags), "count": len(runs), "failed": len(runs) - len(fine),
         "best": number(head_accuracy(best), 2), "at": at, "epochs": best["epochs"],
         "near": sum(head_accuracy(f) >= head_accuracy(best) - NEAR for f in fine),
-        "worst": number(min(map(head_accuracy, fine)), 1),
+        "worst": number(min(map(head_accuracy, fine)), 1), "errors": errors_by_scale(fine) if "scale" in signs else [],
     }  # fmt: skip
+
+
+def errors_by_scale(runs: list[dict]) -> list[dict]:
+    """Each scale with the least and the largest equal error rate over its margins, in per cent, by ascending scale."""
+    found = {s: [equal_error(f) for f in runs if f["scale"] == s] for s in sorted({f["scale"] for f in runs})}
+    return [{"scale": f"{s:g}", "low": number(min(v), 2), "high": number(max(v), 2)} for s, v in found.items()]
 
 
 def contrast_text(study: Study, loss: str, flag: str, name: str, one: object, other: object) -> dict | None:

@@ -20,7 +20,8 @@ def grid(tmp_path):
     """Six settings of ArcFace: two good, one within 0.2 points of them, one poor, one at chance, one that diverged."""
     cells = {(4.0, 0.1): 0.9950, (4.0, 0.5): 0.9962, (16.0, 0.1): 0.9944, (16.0, 0.5): 0.9871}
     for (s, m), accuracy in cells.items():
-        store(tmp_path, f"scale={s:g}-margin={m}", scale=s, m2=m, accuracy=accuracy)
+        error = {(4.0, 0.1): 0.004, (16.0, 0.1): 0.012}.get((s, m), 0.003)
+        store(tmp_path, f"scale={s:g}-margin={m}", scale=s, m2=m, accuracy=accuracy, verification={"eer": error})
     store(tmp_path, "scale=1-margin=0.5", scale=1.0, m2=0.5, accuracy=0.9999, failed="ended near chance")
     path = tmp_path / "mnist-arcface-512d-seed0-scale=64-margin=0.5-epochs=2.json"
     lost = {k: v for k, v in facts_of(dim=512, scale=64.0, m2=0.5, part="sensitivity", epochs=2).items()
@@ -34,6 +35,7 @@ def test_a_grids_best_worst_near_and_failed_cells_are_counted(grid):
     assert found == {
         "title": "ArcFace", "flags": ["scale", "margin"], "count": 6, "failed": 2, "best": "99.62",
         "at": "s = 4, m₂ = 0.5", "epochs": 2, "near": 3, "worst": "98.7",
+        "errors": [{"scale": "4", "low": "0.30", "high": "0.40"}, {"scale": "16", "low": "0.30", "high": "1.20"}],
     }  # fmt: skip
 
 
