@@ -35,3 +35,10 @@ def test_the_rank_1_figures_on_unseen_digits_are_those_stored():
     base = ranks.pop("norm-softmax")
     low, high = min(ranks.values()), max(ranks.values())
     assert f"{base:.1f} % of the time with normalised softmax, and {low:.1f} to {high:.1f} % with a margin" in TEXT
+
+
+def test_the_equal_error_rates_on_unseen_digits_are_those_stored():
+    errors = {loss: mean(loss, "-without-2-4-6", "verification", "eer") for loss in (*MARGINS, "norm-softmax")}
+    base = errors.pop("norm-softmax")
+    low, high = min(errors.values()), max(errors.values())
+    assert f"rises from {base:.1f} % to between {low:.1f} and {high:.1f} %" in TEXT
