@@ -119,14 +119,19 @@ def most_seeds(by_split: dict[str, dict]) -> dict:
 
 
 def collapse(groups: dict) -> dict | None:
-    """Whether losses that draw the trained classes tighter tell unseen ones apart worse: Spearman's rank correlation
-    over the losses of mean Intra with mean EER on held-out classes. None with fewer than four losses."""
+    """Whether losses that draw the trained classes tighter tell unseen ones apart worse.
+
+    Spearman's rank correlation over the losses of mean Intra with mean EER on held-out classes; None with fewer than
+    four losses, or where one of the two is the same for all.
+    """
     if len(groups) < 4:
         return None
     from scipy.stats import spearmanr
 
     means = [[fmean(values_of(members, MEASURES[name]).values()) for members in groups.values()]
              for name in ("intra", "eer")]  # fmt: skip
+    if any(len(set(values)) == 1 for values in means):
+        return None  # nothing to rank
     return {"correlation": number(float(spearmanr(*means).statistic), 2, signed=True), "losses": len(groups)}
 
 

@@ -89,6 +89,10 @@ def test_collapse_is_spearmans_correlation_of_intra_and_unseen_error():
     expected = stats.spearmanr(*zip(*values.values(), strict=True)).statistic
     assert content.collapse(groups) == {"correlation": f"{expected:+.2f}".replace("-", "−"), "losses": 4}
     assert content.collapse({"softmax": groups["softmax"]}) is None
+    for members in groups.values():
+        for facts in members.values():
+            facts["verification"] = {"eer": 0.25}
+    assert content.collapse(groups) is None
 
 
 def test_the_claims_are_held_against_the_split_with_the_most_seeds():
