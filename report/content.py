@@ -75,6 +75,7 @@ def low_tables(runs: list[Run], dataset: str) -> list[dict]:
             facts = [f for members in groups.values() for f in members.values()]
             nets = sorted({channels(f) for f in facts})
             tables.append({"dim": dim, "epochs": span(f["epochs"] for f in facts), "nets": nets,
+                           "lr": span(f["lr"] for f in facts),
                            **table(groups, TABLES["low"])})  # fmt: skip
     return tables
 
