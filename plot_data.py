@@ -1,7 +1,7 @@
 """The study's stored results as the figures need them: chosen, grouped and compared. Reads report/results/ only."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
@@ -93,10 +93,15 @@ class Study:
         found = [f for f in (*self.runs, *lost) if whole.fullmatch(f["name"]) and f["part"] == "sensitivity"]
         varied = {"seed", *(setting for name in names for setting in VARIED.get(name, (name.replace("-", "_"),)))}
         same = [f.name for f in fields(Settings) if f.name not in varied]
-        kinds: dict[str, list[dict]] = {}
-        for facts in found:
-            kinds.setdefault(str([facts.get(name) for name in same] + [facts["fingerprint"]]), []).append(facts)
-        return max(kinds.values(), key=len, default=[])
+        return most_alike(found, lambda facts: str([facts.get(name) for name in same] + [facts["fingerprint"]]))
+
+
+def most_alike(runs: Iterable[dict], key: Callable[[dict], Hashable]) -> list[dict]:
+    """The most runs that share a key, the first where tied; none of none."""
+    kinds: dict[Hashable, list[dict]] = {}
+    for facts in runs:
+        kinds.setdefault(key(facts), []).append(facts)
+    return max(kinds.values(), key=len, default=[])
 
 
 def by_loss(runs: Iterable[dict], wanted: str) -> dict[str, list[dict]]:
@@ -107,11 +112,8 @@ def by_loss(runs: Iterable[dict], wanted: str) -> dict[str, list[dict]]:
     """
     groups: dict[str, list[dict]] = {}
     for loss in LOSSES:
-        kinds: dict[tuple, list[dict]] = {}
-        for facts in sorted((f for f in runs if f["loss"] == loss), key=lambda f: f["seed"]):
-            kinds.setdefault(key_of(facts), []).append(facts)
-        if kinds:
-            groups[loss] = max(kinds.values(), key=len)
+        if members := most_alike(sorted((f for f in runs if f["loss"] == loss), key=lambda f: f["seed"]), key_of):
+            groups[loss] = members
     if not groups:
         raise NotStored(f"runs on {wanted}")
     return groups

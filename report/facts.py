@@ -189,14 +189,17 @@ def paired(a: dict[int, dict], b: dict[int, dict], measure: Measure, same_scale:
     seeds = sorted(left.keys() & right.keys())
     if not seeds:
         return None
-    differences = [left[seed] - right[seed] for seed in seeds]
-    result = {"n": len(seeds), "mean": number(statistics.fmean(differences), measure.digits, signed=True)}
-    if len(seeds) == 1:
+    return difference_text([left[seed] - right[seed] for seed in seeds], measure.digits)
+
+
+def difference_text(differences: list[float], digits: int) -> dict:
+    """The mean of paired differences as text, with n, its interval and verdict as `paired` gives them."""
+    result = {"n": len(differences), "mean": number(statistics.fmean(differences), digits, signed=True)}
+    if len(differences) == 1:
         return result | {"low": None, "high": None, "verdict": "single"}
     low, high = t_interval(differences)
     verdict = "higher" if low > 0 else "lower" if high < 0 else "undecided"
-    return result | {"low": number(low, measure.digits, True), "high": number(high, measure.digits, True),
-                     "verdict": verdict}  # fmt: skip
+    return result | {"low": number(low, digits, True), "high": number(high, digits, True), "verdict": verdict}
 
 
 def best_loss(groups: dict[str, dict[int, dict]], measure: Measure) -> str | None:

@@ -1,14 +1,13 @@
 """How much accuracy hangs on the settings, for the report's text: the study's grids and its paired repetitions."""
 
-import statistics
 from pathlib import Path
 
 from losses import LOSSES
 from plot_compare import equal_error
 from plot_data import Study, accuracy_or_chance, head_accuracy
-from report.facts import number, t_interval
+from report.facts import difference_text, number
 
-NEAR = 0.2  # percentage points: about the 95 % interval of 10,000 test images at 99.5 %
+NEAR = 0.2  # percentage points: what two runs' accuracies at 99.5 % of 10,000 images may differ by at the 95 % level
 # Loss, the flags of its grid, and the settings they set, with their signs in the text.
 GRIDS = (
     ("arcface", ("scale", "margin"), {"scale": "s", "m2": "m₂"}),
@@ -53,12 +52,7 @@ def contrast_text(study: Study, loss: str, flag: str, name: str, one: object, ot
     differences = [left[seed] - right[seed] for seed in sorted(left.keys() & right.keys())]
     if len(differences) < 2:
         return None
-    low, high = t_interval(differences)
-    return {
-        "title": LOSSES[loss].title, "flag": flag, "one": one, "other": other, "n": len(differences),
-        "mean": number(statistics.fmean(differences), 2, True), "low": number(low, 2, True),
-        "high": number(high, 2, True), "verdict": "more" if low > 0 else "less" if high < 0 else "open",
-    }  # fmt: skip
+    return {"title": LOSSES[loss].title, "flag": flag, "one": one, "other": other, **difference_text(differences, 2)}
 
 
 def sensitivity(results: Path) -> dict:

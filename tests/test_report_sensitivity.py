@@ -57,7 +57,7 @@ def test_contrasts_are_paired_by_seed(tmp_path):
     (found,) = sensitivity(tmp_path)["contrasts"]
     interval = stats.ttest_rel([100 * v for v in full[:3]], [100 * v for v in none]).confidence_interval(0.95)
     assert (found["title"], found["one"], found["other"], found["n"]) == ("CosFace", 0.5, 0.0, 3)
-    assert found["mean"] == "+0.22" and found["verdict"] == ("more" if interval.low > 0 else "open")
+    assert found["mean"] == "+0.22" and found["verdict"] == ("higher" if interval.low > 0 else "undecided")
     said = [float(found[end].replace("−", "-")) for end in ("low", "high")]
     assert said == pytest.approx([interval.low, interval.high], abs=0.005)
 
