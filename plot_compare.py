@@ -274,8 +274,8 @@ def embedding_size(study: Study, dataset: str = "mnist", loss: str = "arcface") 
         figure,
         f"{data_title(groups[sizes[0]][0])}, {LOSSES[loss].title}, {seeds_of(counts)}: test accuracy (grey: each run, "
         f"diamonds: mean) and angles against the embedding's size. The highest mean is {means[best]:.2f} % at {best} "
-        f"dimensions; at 512 or more: {large or 'none stored'}. Scale and margin follow the recipe, which lowers the "
-        "margin in two dimensions.",
+        f"dimensions; at 512 or more: {large or 'none stored'}. Scale, margin and learning rate follow the recipe, "
+        "which has its own for two and three dimensions.",
     )
 
 

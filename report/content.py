@@ -123,17 +123,15 @@ def collapse(groups: dict) -> dict | None:
     """Whether losses that draw the trained classes tighter tell unseen ones apart worse.
 
     Spearman's rank correlation over the losses of mean Intra with mean EER on held-out classes; None with fewer than
-    four losses, or where one of the two is the same for all.
+    four losses that have both, or where one of the two is the same for all.
     """
-    if len(groups) < 4:
-        return None
     from scipy.stats import spearmanr
 
-    means = [[fmean(values_of(members, MEASURES[name]).values()) for members in groups.values()]
-             for name in ("intra", "eer")]  # fmt: skip
-    if any(len(set(values)) == 1 for values in means):
-        return None  # nothing to rank
-    return {"correlation": number(float(spearmanr(*means).statistic), 2, signed=True), "losses": len(groups)}
+    both = [[values_of(members, MEASURES[name]) for name in ("intra", "eer")] for members in groups.values()]
+    means = [[fmean(values.values()) for values in pair] for pair in both if all(pair)]
+    if len(means) < 4 or any(len(set(values)) == 1 for values in zip(*means, strict=True)):
+        return None  # too few, or nothing to rank
+    return {"correlation": number(float(spearmanr(means).statistic), 2, signed=True), "losses": len(means)}
 
 
 def benchmark(results: Path) -> dict | None:

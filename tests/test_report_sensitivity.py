@@ -89,6 +89,9 @@ def test_collapse_is_spearmans_correlation_of_intra_and_unseen_error():
     expected = stats.spearmanr(*zip(*values.values(), strict=True)).statistic
     assert content.collapse(groups) == {"correlation": f"{expected:+.2f}".replace("-", "−"), "losses": 4}
     assert content.collapse({"softmax": groups["softmax"]}) is None
+    unmeasured = {0: {"angles": {"test": {"intra": 1.0}}}}
+    assert content.collapse(groups | {"adacos": unmeasured}) == content.collapse(groups)
+    assert content.collapse({**groups, "arcface": unmeasured}) is None
     for members in groups.values():
         for facts in members.values():
             facts["verification"] = {"eer": 0.25}
