@@ -222,8 +222,8 @@ def schedules(study: Study) -> Drawn:
         for i, (_, runs) in enumerate(group.items()):
             values = [accuracy_or_chance(f) for f in runs]
             members += runs
-            axes.plot(values, [i] * len(values), "o", color="#AAAAAA", markersize=4)
-            axes.plot(np.mean(values), i, "D", color="black", markersize=5)
+            axes.plot(np.mean(values), i, "|", color="black", markersize=15, markeredgewidth=1.6)
+            axes.plot(values, [i] * len(values), "o", color=BLUE, markersize=5, alpha=0.55, markeredgewidth=0)
         axes.set_yticks(range(len(group)), group.keys())
         axes.invert_yaxis()
         axes.set(xlabel="test accuracy, %", title=title)
@@ -233,9 +233,9 @@ def schedules(study: Study) -> Drawn:
     figure.tight_layout()
     return Drawn(
         figure,
-        f"{data_title(members[0])}, 512 dimensions, {members[0]['epochs']} epochs: each run (grey) and their mean "
-        "(diamond) by learning-rate schedule, which all share the rise, and by the part of training over which the "
-        "margin grows (0: full margin from the first step).",
+        f"{data_title(members[0])}, 512 dimensions, {members[0]['epochs']} epochs: each run (dot) and their mean "
+        "(bar) by learning-rate schedule, which all share the rise, and by the part of training over which the margin "
+        "grows (0: full margin from the first step). The panels' scales differ.",
     )
 
 

@@ -33,10 +33,6 @@ LEFT_OUT = {
     "mistakes_cifar10": SHORT, "confusion_mnist": LONG, "confusion_cifar10": LONG, "images_mnist": LONG,
     "images_cifar10": LONG,
 }  # fmt: skip
-# Figures that the text has a place for and the plotting code does not draw yet; the report leaves them out meanwhile.
-AWAITED = {
-    "schedules",
-}
 # name in the text: file, and the functions shown from it, without their docstrings.
 EXCERPTS = {
     "psi": ("losses.py", ("sine_of", "target_psi")),

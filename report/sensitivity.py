@@ -52,7 +52,8 @@ def contrast_text(study: Study, loss: str, flag: str, name: str, one: object, ot
     differences = [left[seed] - right[seed] for seed in sorted(left.keys() & right.keys())]
     if len(differences) < 2:
         return None
-    return {"title": LOSSES[loss].title, "flag": flag, "one": one, "other": other, **difference_text(differences, 2)}
+    names = {"title": LOSSES[loss].title, "flag": flag, "one": one, "other": other}
+    return names | difference_text(differences, 2) | {"same": not any(differences)}  # no interval says that better
 
 
 def sensitivity(results: Path) -> dict:

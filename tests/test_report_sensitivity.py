@@ -57,9 +57,18 @@ def test_contrasts_are_paired_by_seed(tmp_path):
     (found,) = sensitivity(tmp_path)["contrasts"]
     interval = stats.ttest_rel([100 * v for v in full[:3]], [100 * v for v in none]).confidence_interval(0.95)
     assert (found["title"], found["one"], found["other"], found["n"]) == ("CosFace", 0.5, 0.0, 3)
+    assert not found["same"]
     assert found["mean"] == "+0.22" and found["verdict"] == ("higher" if interval.low > 0 else "undecided")
     said = [float(found[end].replace("−", "-")) for end in ("low", "high")]
     assert said == pytest.approx([interval.low, interval.high], abs=0.005)
+
+
+def test_runs_with_the_same_accuracies_are_said_to_be_the_same(tmp_path):
+    for schedule in ("linear", "cosine"):
+        for seed, accuracy in enumerate((0.9959, 0.9956, 0.996)):
+            store(tmp_path, f"schedule={schedule}", seed=seed, schedule=schedule, accuracy=accuracy)
+    (found,) = sensitivity(tmp_path)["contrasts"]
+    assert found["same"] and found["mean"] == "0.00" and found["verdict"] == "undecided"
 
 
 def test_losses_stand_to_softmax_and_nsl_on_unseen_classes_by_their_intervals():

@@ -208,6 +208,13 @@ def test_unseen_classes_are_a_point_a_run(results):
     runs = [f for f in study.runs if f["unseen_classes"]]
     assert len(runs) == 3
     assert points == sorted((f["angles"]["test"]["intra"], 100 * f["verification"]["eer"]) for f in runs)
+    looks = {line.get_label(): (line.get_marker(), line.get_color()) for line in drawn.figure.axes[0].lines}
+    assert (
+        len({marker for marker, _ in looks.values()})
+        == len({colour for _, colour in looks.values()})
+        == len(looks)
+        == 3
+    )
     plot_open_set.plt.close(drawn.figure)
 
 
