@@ -269,13 +269,14 @@ def embedding_size(study: Study, dataset: str = "mnist", loss: str = "arcface") 
     means = {d: np.mean([head_accuracy(f) for f in groups[d]]) for d in sizes}
     best = max(means, key=lambda d: means[d])
     large = ", ".join(f"{means[d]:.2f} % at {d}" for d in sizes if d >= 512)
+    spread = max(np.ptp([head_accuracy(f) for f in groups[d]]) for d in sizes)
     counts = {str(d): groups[d] for d in sizes}
     return Drawn(
         figure,
         f"{data_title(groups[sizes[0]][0])}, {LOSSES[loss].title}, {seeds_of(counts)}: test accuracy (grey: each run, "
         f"diamonds: mean) and angles against the embedding's size. The highest mean is {means[best]:.2f} % at {best} "
-        f"dimensions; at 512 or more: {large or 'none stored'}. Scale, margin and learning rate follow the recipe, "
-        "which has its own for two and three dimensions.",
+        f"dimensions; at 512 or more: {large or 'none stored'}; runs of one size lie up to {spread:.2f} points "
+        "apart. Scale, margin and learning rate follow the recipe, which has its own for two and three dimensions.",
     )
 
 

@@ -192,7 +192,7 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
     panels = stored_points(study, dataset, dim)
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns) * (2 if dim == 2 else 1)
-    figure = plt.figure(figsize=(2.0 * max(columns, 2), 2.0 * rows + 0.5))
+    figure = plt.figure(figsize=(2.0 * max(columns, 2), (2.3 * rows + 0.2) if dim == 3 else (2.0 * rows + 0.5)))
     first = panels[0].facts
     figure.suptitle(f"{data_title(first)}: {dim}-D test embeddings and class weights", fontsize=10)
     for i, points in enumerate(panels):
@@ -208,7 +208,11 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
             axes.set_aspect("equal")
             axes.axis("off")
         figure.axes[-2].set_title(points.panel_title(), fontsize=8)
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))  # the title keeps the top 0.3 inches
+    height = figure.get_figheight()
+    if dim == 3:  # half an inch for each title; the layout engine leaves far more around a sphere
+        figure.subplots_adjust(0, 0, 1, 1 - 0.6 / height, wspace=0, hspace=0.2)
+    else:
+        figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / height))  # the heading keeps the top 0.3 inches
     flat = (
         "Upper of each pair: the embeddings as they are, with a ray along each class weight. Lower: their directions "
         "as a histogram around the circle (square-root heights, so that the few between classes show), class weights "
