@@ -167,8 +167,8 @@ def heat_map(axes, runs: list[dict], names: tuple, labels: tuple, shade: Shade) 
 def sensitivity(study: Study) -> Drawn:
     """Heat maps of accuracy and equal error rate: margin and scale of ArcFace and CosFace, batch and learning rate."""
     grids = [
-        ("ArcFace", study.grid("arcface", ("scale", "margin")), "m2", "scale", ("margin m2", "scale s")),
-        ("CosFace", study.grid("cosface", ("scale", "margin")), "m3", "scale", ("margin m3", "scale s")),
+        ("ArcFace", study.margin_grid("arcface"), "m2", "scale", ("margin m2", "scale s")),
+        ("CosFace", study.margin_grid("cosface"), "m3", "scale", ("margin m3", "scale s")),
         ("ArcFace", study.grid("arcface", ("batch-size", "lr")), "batch_size", "lr", ("batch size", "learning rate")),
     ]
     grids = [entry for entry in grids if entry[1]]
@@ -188,13 +188,15 @@ def sensitivity(study: Study) -> Drawn:
             axes.set_title(f"{title}: {what}, %")
     figure.tight_layout()
     first = grids[0][1][0]
-    lost, count = sum("failed" in f for f in runs), len(runs)
+    each = {f["name"]: f for f in runs}  # the row without a margin is in two panels
+    lost, count = sum("failed" in f for f in each.values()), len(each)
+    plain = "Margin 0 is normalised softmax. " if any(f["loss"] == "norm-softmax" for f in runs) else ""
     grey = f"Grey: failed, diverged or at chance ({lost} of {count}). " if lost else f"None of the {count} fails. "
     return Drawn(
         figure,
         f"{data_title(first)}, 512 dimensions, {first['epochs']} epochs and one seed a cell: test accuracy and equal "
-        f"error rate of verification. Bright is good, the errors' colours are logarithmic. {grey}Fewer epochs than the "
-        "main table's: cells compare with each other only.",
+        f"error rate of verification. Bright is good, the errors' colours are logarithmic. {plain}{grey}Fewer epochs "
+        "than the main table's: cells compare with each other only.",
     )
 
 

@@ -95,6 +95,14 @@ class Study:
         same = [f.name for f in fields(Settings) if f.name not in varied]
         return most_alike(found, lambda facts: str([facts.get(name) for name in same] + [facts["fingerprint"]]))
 
+    def margin_grid(self, loss: str) -> list[dict]:
+        """`grid` of scale and margin, with normalised softmax of the same recipe as its row without a margin."""
+        runs = self.grid(loss, ("scale", "margin"))
+        names = ("epochs", "batch_size", "lr", "schedule", "widths", "fingerprint")
+        alike = {str([f.get(name) for name in names]) for f in runs}
+        plain = self.grid("norm-softmax", ("scale",))
+        return [*(f for f in plain if str([f.get(name) for name in names]) in alike), *runs]
+
 
 def most_alike(runs: Iterable[dict], key: Callable[[dict], Hashable]) -> list[dict]:
     """The most runs that share a key, the first where tied; none of none."""

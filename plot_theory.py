@@ -126,7 +126,7 @@ def feasible_margins() -> Drawn:
         axes.legend(fontsize=8)
     figure.tight_layout()
     spare = math.degrees(largest_spacing(10, 2) - papers["arcface"]) / 2
-    rooms = ", ".join(f"{name.upper()} {maximum_margin('combined', 10, 2, m2=m.m2) - m.m3:.3f}"
+    rooms = ", ".join(f"{name.upper()} {maximum_margin('combined', 10, 2, m2=m.m2) - m.m3:.3f}".replace("-", "−")
                       for name, m in PRESETS.items())  # fmt: skip
     return Drawn(
         figure,

@@ -1,7 +1,7 @@
 """One run in memory: the network, the head, the optimizers and the step that trains them; knows nothing of folders.
 
-The optimizer is Muon on the filter matrices and Adam on the rest: both ignore the size of a gradient, which differs a
-hundredfold between heads, so that one learning rate serves all of them.
+The optimizer is Muon on the filter matrices and Adam on the rest: both ignore the size of a gradient, which differs
+widely between heads, so that one learning rate serves all of them.
 """
 
 import math

@@ -30,8 +30,12 @@ def paper_angles(quoted: dict) -> dict:
     return {name: number(values[1] - values[0], 2, signed=True) for name, values in table.items()}
 
 
-def claims(main: dict[str, dict], open_set: dict[str, dict]) -> list[dict]:
-    """The rows: key, and a verdict a data set; main and open_set: {data set: groups}."""
+def claims(main: dict[str, dict], open_set: dict[str, dict[str, dict]]) -> list[dict]:
+    """The rows: key, held-out classes or None, and a verdict a data set.
+
+    main: {data set: groups}; open_set: {data set: {held-out classes: groups}}, each of which has a row of its own.
+    """
+    splits = sorted({split for by_split in open_set.values() for split, groups in by_split.items() if groups}) or [""]
     wanted = (
         ("intra", "arcface", "norm-softmax", "intra", "lower", True, main),
         ("inter", "arcface", "norm-softmax", "inter", "higher", True, main),
@@ -39,11 +43,14 @@ def claims(main: dict[str, dict], open_set: dict[str, dict]) -> list[dict]:
         ("accuracy", "arcface", "norm-softmax", "accuracy", "higher", True, main),
         ("normalising", "norm-softmax", "softmax", "eer", "lower", False, main),
         ("verification", "arcface", "softmax", "eer", "lower", False, main),
-        ("unseen", "arcface", "softmax", "eer", "lower", False, open_set),
         ("order", "arcface", "cosface", "accuracy", "higher", True, main),
     )
     rows = []
     for key, loss, base, measure, expected, same_scale, groups in wanted:
         found = {name: claim(groups.get(name, {}), loss, base, measure, expected, same_scale) for name in main}
-        rows.append({"key": key, "found": found})
+        rows.append({"key": key, "split": None, "found": found})
+    for split in splits:
+        held = {name: open_set.get(name, {}).get(split, {}) for name in main}
+        found = {name: claim(groups, "arcface", "softmax", "eer", "lower") for name, groups in held.items()}
+        rows.append({"key": "unseen", "split": split, "found": found})
     return rows

@@ -20,7 +20,9 @@ from report.facts import (
     group,
     margin_verdicts,
     number,
+    paired,
     set_aside,
+    settings_text,
     sources,
     span,
     stored_runs,
@@ -105,6 +107,25 @@ def controls_of(runs: list[Run], dataset: str) -> list[dict]:
     return [members for members in found if members]
 
 
+def by_scale(groups: dict, controls: list[dict]) -> list[dict]:
+    """NSL at every scale it was run at, beside AdaCos and ArcFace; with its EER less ArcFace's, paired.
+
+    Empty without a control: the main tables then say as much.
+    """
+    arcface = groups.get("arcface")
+    plain = sorted([groups[loss] for loss in ("norm-softmax",) if loss in groups] + controls,
+                   key=lambda members: next(iter(members.values()))["scale"])  # fmt: skip
+    if not controls or not arcface:
+        return []
+    rows = []
+    for members in (*plain, *([groups["adacos"]] if "adacos" in groups else []), arcface):
+        first = next(iter(members.values()))
+        rows.append({"title": LOSSES[first["loss"]].title, "settings": settings_text(first), "n": len(members),
+                     "cells": [cell(members, MEASURES[name]) for name in TABLES["low"]],
+                     "eer": paired(members, arcface, MEASURES["eer"]) if members is not arcface else None})  # fmt: skip
+    return rows
+
+
 def open_verdicts(groups: dict, base: str, measure: str) -> dict[str, list[str]]:
     """Titles of the losses by how they stand to `base` on held-out classes, in one of MEASURES."""
     found: dict[str, list[str]] = {"lower": [], "higher": [], "undecided": [], "single": []}
@@ -112,11 +133,6 @@ def open_verdicts(groups: dict, base: str, measure: str) -> dict[str, list[str]]
         if row[base]:
             found[row[base]["verdict"]].append(LOSSES[loss].title)
     return found
-
-
-def most_seeds(by_split: dict[str, dict]) -> dict:
-    """The groups of the split whose losses have the most seeds each, the first where tied; none of none."""
-    return max(by_split.values(), key=lambda groups: min(map(len, groups.values()), default=0), default={})
 
 
 def collapse(groups: dict) -> dict | None:
@@ -162,7 +178,7 @@ def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
         "accuracy": table(groups, TABLES["accuracy"]), "embedding": table(groups, TABLES["embedding"]),
         "compared": compared(groups, controls),
         "verdicts": margin_verdicts(groups, controls, MEASURES["accuracy"]),
-        "verdicts_eer": margin_verdicts(groups, controls, MEASURES["eer"]),
+        "verdicts_eer": margin_verdicts(groups, controls, MEASURES["eer"]), "by_scale": by_scale(groups, controls),
     }  # fmt: skip
 
 
@@ -184,7 +200,6 @@ def content(results: Path) -> dict[str, Any]:
         for split, groups in by_split.items()
         if groups
     ]  # fmt: skip
-    best_split = {name: most_seeds(by_split) for name, by_split in held_out.items()}
     quoted = papers()
     loss, measure = OVERVIEW
     return {
@@ -198,7 +213,7 @@ def content(results: Path) -> dict[str, Any]:
                  for name, dims in flat.items()},
         "low": {name: low_tables(runs, name) for name in DATASETS},
         "dimension": {name: dimension_table(runs, name) for name in DATASETS},
-        "open": open_tables, "claims": claims(main, best_split), "papers": quoted,
+        "open": open_tables, "claims": claims(main, held_out), "papers": quoted,
         "paper_angles": paper_angles(quoted), "benchmark": benchmark(results),
         "sensitivity": sensitivity(results),
     }  # fmt: skip

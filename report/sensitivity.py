@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bounds import maximum_margin
 from losses import LOSSES
 from plot_compare import equal_error
 from plot_data import Study, accuracy_or_chance, head_accuracy
@@ -35,7 +36,21 @@ def grid_text(study: Study, loss: str, flags: tuple[str, ...], signs: dict[str, 
         "title": LOSSES[loss].title, "flags": list(flags), "count": len(runs), "failed": len(runs) - len(fine),
         "best": number(head_accuracy(best), 2), "at": at, "epochs": best["epochs"],
         "near": sum(head_accuracy(f) >= head_accuracy(best) - NEAR for f in fine),
-        "worst": number(min(map(head_accuracy, fine)), 1), "errors": errors_by_scale(fine) if "scale" in signs else [],
+        "worst": number(min(map(head_accuracy, fine)), 1),
+        **(by_scale(study, loss, fine) if "scale" in signs else {"errors": [], "plain": [], "beyond": None}),
+    }  # fmt: skip
+
+
+def by_scale(study: Study, loss: str, runs: list[dict]) -> dict:
+    """Equal error rates over the margins and without one at each scale, and how margins beyond the bound fare."""
+    first = runs[0]
+    name, bound = LOSSES[loss].own_margin, maximum_margin(loss, len(first["classes"]), first["embedding_dim"])
+    beyond = [f for f in runs if f[name] >= bound]
+    plain = [f for f in study.margin_grid(loss) if f["loss"] == "norm-softmax" and "failed" not in f]
+    return {
+        "errors": errors_by_scale(runs), "plain": errors_by_scale(plain),
+        "beyond": {"margin": f"{min(f[name] for f in beyond):g}", "bound": number(float(bound), 2),
+                   "worst": number(min(map(head_accuracy, beyond)), 2)} if beyond else None,
     }  # fmt: skip
 
 

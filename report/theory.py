@@ -38,7 +38,8 @@ def worked_example() -> dict:
 def room() -> list[dict]:
     """For ten classes in two, three and many dimensions: spacing, largest margins and smallest scales, as text."""
     rows = []
-    for dim, label in ((2, "2"), (3, "3"), (CLASSES - 1, f"{CLASSES - 1} or more")):
+    half = CLASSES // 2
+    for dim, label in ((2, "2"), (3, "3"), (half, f"{half} to {CLASSES - 2}"), (CLASSES - 1, f"{CLASSES - 1} or more")):
         spacing = largest_spacing(CLASSES, dim)
         scales = [minimum_scale(CLASSES, p, dim) for p in PROBABILITIES]
         rows.append({
@@ -91,10 +92,16 @@ def margin_text(margins: Margins) -> str:
 
 
 def adacos() -> dict:
-    """AdaCos's fixed scale for ten classes and the largest posterior that it lets a class centre reach."""
-    scale = math.sqrt(2) * math.log(CLASSES - 1)
-    others = (CLASSES - 1) * math.exp(scale * math.cos(largest_spacing(CLASSES, CLASSES - 1)))
-    return {"scale": f"{scale:.2f}", "posterior": f"{math.exp(scale) / (math.exp(scale) + others):.2f}"}
+    """AdaCos for ten classes: its fixed scale, the scale it settles at once every sample is on a vertex of the simplex,
+    and the largest probability that each lets a class centre reach."""
+    neighbour = math.cos(largest_spacing(CLASSES, CLASSES - 1))
+    fixed = math.sqrt(2) * math.log(CLASSES - 1)
+    settled = fixed
+    for _ in range(100):  # Eq. 14 of the paper, with a median angle of 0
+        settled = math.log(CLASSES - 1) + settled * neighbour
+    reached = [1 / (1 + (CLASSES - 1) * math.exp(scale * (neighbour - 1))) for scale in (fixed, settled)]
+    return {"scale": f"{fixed:.2f}", "posterior": f"{reached[0]:.2f}",
+            "settled": f"{settled:.2f}", "settled_posterior": f"{reached[1]:.2f}"}  # fmt: skip
 
 
 def numerics() -> dict:
@@ -122,5 +129,6 @@ def theory() -> dict:
         | {name: margin_text(margins) for name, margins in PRESETS.items()},
         "paper_margin": {"sphereface": f"{LOSSES['sphereface'].margins.m1:g}",
                          "cosface": f"{LOSSES['cosface'].margins.m3:g}",
-                         "arcface": f"{LOSSES['arcface'].margins.m2:g}"},
+                         "arcface": f"{LOSSES['arcface'].margins.m2:g}",
+                         "li-arcface": f"{LOSSES['li-arcface'].margins.m2:g}"},
     }  # fmt: skip

@@ -112,9 +112,10 @@ def test_a_cluster_that_is_not_there_is_one_clear_line(command, store, tmp_path)
 def test_the_readme_gets_the_stored_table_between_its_marks_and_keeps_the_rest(store):
     store.mkdir()
     for seed, accuracy in ((0, 0.9), (1, 0.8)):
-        write_json(store / f"mnist-arcface-2d-seed{seed}.json", facts_of(seed=seed, accuracy=accuracy))
+        write_json(store / f"mnist-arcface-512d-seed{seed}.json", facts_of("arcface", 512, seed, accuracy=accuracy))
     write_json(store / "cifar10-softmax-512d-seed0.json", facts_of("softmax", 512, 0, "cifar10", source="JPEG copy"))
-    write_json(store / "mnist-softmax-512d-seed0-lr=9.json", facts_of("softmax", 512, part="sensitivity"))
+    for name, part in (("512d-seed0-lr=9", "sensitivity"), ("2d-seed0", "drawn")):
+        write_json(store / f"mnist-softmax-{name}.json", facts_of("softmax", 512, part=part))
     readme = experiments.ROOT / "README.md"
     experiments.write_readme()
     text = readme.read_text(encoding="utf-8")

@@ -3,7 +3,9 @@
 import pytest
 from scipy import stats
 
+from plot_data import Study
 from report import content
+from report.claims import claims
 from report.sensitivity import sensitivity
 from report_helpers import groups_of
 from results_helpers import facts_of
@@ -36,7 +38,29 @@ def test_a_grids_best_worst_near_and_failed_cells_are_counted(grid):
         "title": "ArcFace", "flags": ["scale", "margin"], "count": 6, "failed": 2, "best": "99.62",
         "at": "s = 4, m₂ = 0.5", "epochs": 2, "near": 3, "worst": "98.7",
         "errors": [{"scale": "4", "low": "0.30", "high": "0.40"}, {"scale": "16", "low": "0.30", "high": "1.20"}],
+        "plain": [], "beyond": None,
     }  # fmt: skip
+
+
+def test_a_grid_has_normalised_softmax_of_the_same_recipe_as_its_row_without_a_margin(grid):
+    for scale, error in ((1, 0.005), (16, 0.02)):
+        store(grid, f"scale={scale}", "norm-softmax", scale=scale, m2=0.0, verification={"eer": error})
+    (found,) = sensitivity(grid)["grids"]
+    assert found["plain"] == [
+        {"scale": "1", "low": "0.50", "high": "0.50"},
+        {"scale": "16", "low": "2.00", "high": "2.00"},
+    ]
+    assert found["count"] == 6 and len(Study(grid).margin_grid("arcface")) == 8
+    for scale in (1, 16):
+        store(grid, f"scale={scale}", "norm-softmax", scale=scale, m2=0.0, lr=0.5, verification={"eer": 0.01})
+    assert sensitivity(grid)["grids"][0]["plain"] == []
+
+
+def test_margins_beyond_the_bound_are_told(tmp_path):
+    # Four classes on the simplex: 109.47 degrees, 1.911 radians.
+    for margin, accuracy in ((0.5, 0.99), (1.9, 0.97), (1.92, 0.98), (2.5, 0.981)):
+        store(tmp_path, f"scale=4-margin={margin}", scale=4.0, m2=margin, accuracy=accuracy)
+    assert sensitivity(tmp_path)["grids"][0]["beyond"] == {"margin": "1.92", "bound": "1.91", "worst": "98.00"}
 
 
 def test_a_grid_is_named_by_what_it_varies(tmp_path):
@@ -107,7 +131,27 @@ def test_collapse_is_spearmans_correlation_of_intra_and_unseen_error():
     assert content.collapse(groups) is None
 
 
-def test_the_claims_are_held_against_the_split_with_the_most_seeds():
-    few, many = groups_of(softmax=[0.9], arcface=[0.9] * 3), groups_of(softmax=[0.9] * 2, arcface=[0.9] * 2)
-    assert content.most_seeds({"2, 4, 6": few, "7, 8, 9": many, "none": {}}) is many
-    assert content.most_seeds({"2, 4, 6": few, "again": dict(few)}) is few and content.most_seeds({}) == {}
+def test_a_claim_on_unseen_classes_has_a_row_a_split():
+    few, many = groups_of(softmax=[0.9], arcface=[0.9]), groups_of(softmax=[0.9] * 2, arcface=[0.9] * 2)
+    for members, error in ((many["softmax"], 0.02), (many["arcface"], 0.05)):
+        for seed, facts in members.items():
+            facts["verification"] = {"eer": error + 0.001 * seed * (members is many["arcface"])}
+    rows = claims({"mnist": {}}, {"mnist": {"7, 8, 9": many, "2, 4, 6": few, "none": {}}})
+    found = {row["split"]: row["found"]["mnist"]["verdict"] for row in rows if row["key"] == "unseen"}
+    assert found == {"2, 4, 6": "open", "7, 8, 9": "no"}
+    (row,) = (row for row in claims({"mnist": {}}, {}) if row["key"] == "unseen")
+    assert row["found"]["mnist"]["verdict"] == "unmeasured"
+
+
+def test_scales_without_a_margin_stand_beside_adacos_and_arcface():
+    groups = groups_of(norm_softmax=[0.9] * 3, arcface=[0.9] * 3, adacos=[0.9] * 3)
+    control = groups_of(norm_softmax=[0.9] * 3)["norm-softmax"]
+    for members, scale, error in ((groups["norm-softmax"], 16.0, 0.006), (groups["adacos"], 2.0, 0.0025),
+                                  (control, 4.0, 0.003), (groups["arcface"], 16.0, 0.003)):  # fmt: skip
+        for seed, facts in members.items():
+            facts.update(scale=scale, verification={"eer": error + 0.0001 * seed * (members is control)})
+    rows = content.by_scale(groups, [control])
+    assert [(row["title"], row["settings"].split(",")[0]) for row in rows] == [
+        ("Norm-softmax", "s = 4"), ("Norm-softmax", "s = 16"), ("AdaCos", "s = 2"), ("ArcFace", "s = 16")]  # fmt: skip
+    assert [row["eer"] and row["eer"]["mean"] for row in rows] == ["+0.01", "+0.30", "−0.05", None]
+    assert content.by_scale(groups, []) == []

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from losses import LOSSES
+from losses import LOSSES, build_head
 from report import theory
 
 
@@ -47,3 +48,15 @@ def test_the_usual_fallbacks_jump_as_stated():
     fallback = math.cos(at) - m * math.sin(m)
     assert theory.numerics()["jump"] == f"{math.cos(at - step + m) - fallback:.3f}"
     assert theory.numerics()["easy_jump"] == f"{math.cos(math.pi / 2) - math.cos(math.pi / 2 + m):.3f}"
+
+
+def test_adacos_settles_where_the_report_says():
+    """Its head, fed with samples on the vertices of a simplex, ends at that scale and at a probability of one half."""
+    head = build_head("adacos", 10, 10).train()
+    with torch.no_grad():
+        head.weight.copy_(torch.eye(10) - 0.1)  # a regular simplex, nine-dimensional
+        for _ in range(200):
+            logits = head(head.weight.clone(), torch.arange(10))
+    found = theory.adacos()
+    assert found["settled"] == f"{float(head.scale):.2f}"
+    assert found["settled_posterior"] == f"{float(logits.softmax(1)[0, 0]):.2f}"
