@@ -41,10 +41,10 @@ def machine() -> dict:
 
 
 def best_precision() -> str:
-    """bf16 where the hardware multiplies it faster."""
-    from options import pick_device, pick_precision
+    """bf16 where the CPU, which all sides run on, multiplies it faster."""
+    from options import pick_precision
 
-    return pick_precision("auto", pick_device("auto"))
+    return pick_precision("auto", "cpu")
 
 
 def alternate(sides: dict[str, Callable[[], float]], rounds: int) -> dict:
@@ -66,11 +66,11 @@ def alternate(sides: dict[str, Callable[[], float]], rounds: int) -> dict:
     return result
 
 
-def peak_memory(work: Callable[[], object]) -> float:
-    """MB of memory in use at the worst moment of `work`, above what was in use before it (Linux only; else NaN)."""
+def peak_memory(work: Callable[[], object]) -> float | None:
+    """MB in use at the worst moment of `work`, above what was in use before it; None where /proc does not tell."""
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not reset.exists():
-        return float("nan")
+        return None
 
     def read(field: str) -> float:
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(field)) / 1024
@@ -118,7 +118,7 @@ def head_times(classes: int, rounds: int) -> dict:
     return alternate(sides, rounds)
 
 
-def head_memory(name: str, classes: int) -> float:
+def head_memory(name: str, classes: int) -> float | None:
     """Peak MB of a forward and backward pass above what the weights take; for a process of its own."""
     import benchmark_sides as part
 
@@ -134,7 +134,8 @@ def head(data_dir: str, rounds: int, seconds: float) -> dict:
         found = in_child(head_times, classes, rounds)
         if classes == max(HEAD_CLASSES):
             for name, entry in found.items():
-                entry["peak_mb"] = in_child(head_memory, name, classes)
+                if (memory := in_child(head_memory, name, classes)) is not None:
+                    entry["peak_mb"] = memory
         result["classes"][str(classes)] = found
     for dataset in ("mnist", "cifar10"):
         trainer, data = part.our_trainer(dataset, data_dir, best_precision())
@@ -146,8 +147,8 @@ def head(data_dir: str, rounds: int, seconds: float) -> dict:
     return result
 
 
-def evaluate_once(folder: str, data_dir: str) -> tuple[float, float]:
-    """Seconds and peak MB of measuring a finished run anew; to be called in a process of its own."""
+def evaluate_once(folder: str, data_dir: str) -> tuple[float, float | None]:
+    """Seconds and peak MB (None: unknown) of measuring a finished run anew; to be called in a process of its own."""
     from benchmark_sides import timed
     from evaluate import evaluate_run
 
@@ -206,7 +207,8 @@ def describe(part: str, found: dict) -> str:
             lines.append(f"{name}: share of a training step: {shares}")
     elif part == "evaluation":
         for name, one in ((k, v) for k, v in found.items() if k != "machine"):
-            lines.append(f"{name:8} measured anew in {one['seconds']:.1f} s, {one['peak_mb']:.0f} MB")
+            memory = "" if one["peak_mb"] is None else f", {one['peak_mb']:.0f} MB"
+            lines.append(f"{name:8} measured anew in {one['seconds']:.1f} s{memory}")
     else:
         lines = [f"{name:28} {spent:6.2f} s" for name, spent in found.items() if name != "machine"]
     return "\n".join(f"{part}: {line}" for line in lines)

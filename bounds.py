@@ -130,7 +130,7 @@ def feasibility_warnings(
     embedding_dim: int,
     probability: float = 0.9,
 ) -> list[str]:
-    """One line for each setting that theory says cannot work: an empty feasible region, a scale under its bound."""
+    """One line for each setting that cannot be satisfied: an empty feasible region, a scale under its bound."""
     lines = []
     spacing = largest_spacing(num_classes, embedding_dim)
     m1, m2, m3 = margins
@@ -146,6 +146,6 @@ def feasibility_warnings(
         if scale < least:
             lines.append(
                 f"scale {scale:g} is under {least:.2f}, the least at which {num_classes} classes in {embedding_dim}-D "
-                f"can reach a posterior of {probability:g} ({least.case}); use a larger scale"
+                f"can reach a posterior of {probability:g} ({least.case}); a larger scale allows more"
             )
     return lines

@@ -22,7 +22,7 @@ from data_folders import DataError, load_class_folders, read_images  # noqa: F40
 
 DATASETS = ("mnist", "fashion-mnist", "cifar10", "folder")
 NATIVE_SIZE = {"mnist": 28, "fashion-mnist": 28, "cifar10": 32}  # pixels; 'folder' takes whatever is asked
-IMAGE_SIZES = (8, 512)  # smallest and largest --image-size
+IMAGE_SIZES = (16, 512)  # smallest and largest --image-size, those the network takes
 FOLDER_SIZE = 32  # --image-size when unset
 DIGITS = tuple("0123456789")
 # fmt: off
@@ -77,7 +77,7 @@ def load_dataset(
 ) -> Dataset:
     """Loads one of DATASETS from data_dir, else from the internet into it, else (MNIST) an embedded sample.
 
-    image_size (pixels, 8 to 512, None for 32) is for 'folder'; the others keep their native size. log takes a
+    image_size (pixels, 16 to 512, None for 32) is for 'folder'; the others keep their native size. log takes a
     line about anything slow or second-best. Raises DataError for every problem with the request or the files.
     """
     if name not in DATASETS:
@@ -88,7 +88,10 @@ def load_dataset(
     if image_size is not None and image_size != NATIVE_SIZE.get(name, image_size):
         wide = f"{name}, whose images are {NATIVE_SIZE[name]} pixels wide"
         raise DataError(f"image size {image_size} does not fit {wide}: it is for --dataset folder, leave it unset")
-    data_dir = Path(data_dir).expanduser()
+    try:
+        data_dir = Path(data_dir).expanduser()
+    except RuntimeError:
+        raise DataError(f"--data-dir {data_dir}: no such user; write the path out") from None
     if data_dir.exists() and not data_dir.is_dir():
         raise DataError(f"the data folder '{data_dir}' is a file: name a folder")
     try:
@@ -105,7 +108,8 @@ def load_dataset(
 def _load_mnist(name: str, data_dir: Path, download: bool, log: Callable) -> Dataset:
     """MNIST or Fashion-MNIST: files at hand; else fetched; else, for MNIST alone, the embedded digits."""
     target = data_dir / data_files.IDX_FOLDER[name]
-    found = data_files.find_idx(target) or data_files.find_idx(data_dir)
+    # Fashion-MNIST's files have MNIST's names: only their folder tells them apart.
+    found = data_files.find_idx(target) or (data_files.find_idx(data_dir) if name == "mnist" else {})
     if len(found) < len(data_files.IDX_FILES):
         failure = data_files.try_download(name, data_dir, download, log)
         if failure and found:  # a part at hand is damage: no reason to turn to another source in silence

@@ -8,6 +8,8 @@ import re
 import sys
 from collections.abc import Callable
 
+NO_MEMORY = "OutOfMemoryError|can't allocate memory|not enough memory"
+
 
 def one_line(text: str) -> str:
     """`text` on one line; what a terminal cannot show or would obey is escaped, for a file's name may hold anything."""
@@ -44,8 +46,10 @@ def command_line(name: str) -> Callable[[Callable[[], int]], Callable[[], int]]:
             except OSError as error:
                 problem = one_line(f"{error.filename or 'the output'}: {error.strerror or error}")
                 _drop_output()
-            except MemoryError as error:
-                problem = one_line(f"out of memory: {error}")
+            except (MemoryError, RuntimeError) as error:  # PyTorch has kinds of its own, without a common name
+                if not isinstance(error, MemoryError) and not re.search(NO_MEMORY, f"{type(error).__name__} {error}"):
+                    raise
+                problem = one_line(f"out of memory: lower --batch-size, --widths or --image-size ({error})")
             except KeyboardInterrupt:
                 print(f"\n{name}: stopped", file=sys.stderr)
                 return 130

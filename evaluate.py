@@ -49,10 +49,10 @@ def head_predictions(test: dict, loss: str) -> np.ndarray:
     return (test["embeddings"] @ weights.T).argmax(axis=1)
 
 
-def load_network(folder: Path) -> dict[str, Any]:
-    """The trained network of a run, on the best device there is: backbone and head in eval mode, mean, std, metrics.
+def load_network(folder: Path, device: str = "auto") -> dict[str, Any]:
+    """The trained network of a run: backbone and head in eval mode, mean, std, metrics.
 
-    Raises RunError when a file is missing or damaged.
+    device: as options.pick_device names it. Raises RunError when a file is missing or damaged.
     """
     import torch
 
@@ -61,7 +61,7 @@ def load_network(folder: Path) -> dict[str, Any]:
     from recipes import Settings
 
     facts = read_json(folder / "metrics.json")
-    device = pick_device("auto")
+    device = pick_device(device)
     state = load_checkpoint(folder / "checkpoint.pt", device)
     try:
         settings = Settings.from_json(state["config"])
@@ -100,7 +100,7 @@ def embed_images(network: dict[str, Any], images: Any) -> Any:
     return embed(network["backbone"], images, network["mean"], network["std"], autocast)
 
 
-def train_embeddings(folder: Path, facts: dict, data_dir: str) -> tuple[np.ndarray, np.ndarray]:
+def train_embeddings(folder: Path, facts: dict, data_dir: str, device: str) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings [N, d] and labels [N] of the images the run was trained on. RunError if the data have changed."""
     from data import hold_out_classes, load_dataset, validation_split
 
@@ -113,7 +113,7 @@ def train_embeddings(folder: Path, facts: dict, data_dir: str) -> tuple[np.ndarr
         dataset = validation_split(dataset, facts["validation"])
     if dataset.fingerprint != facts["fingerprint"] or list(dataset.classes) != facts["classes"]:
         raise RunError(f"{folder} was trained on other data than {data_dir} holds now: name theirs with --data-dir")
-    return embed_images(load_network(folder), dataset.train_images).numpy(), dataset.train_labels.numpy()
+    return embed_images(load_network(folder, device), dataset.train_images).numpy(), dataset.train_labels.numpy()
 
 
 def pair_figures(x: np.ndarray, y: np.ndarray, names: Iterable[str] = tuple(PAIR_FIGURES)) -> dict:
@@ -173,7 +173,7 @@ def take_curves(facts: dict) -> dict:
     }
 
 
-def evaluate_run(folder: Path, data_dir: str, again: bool = False) -> dict:
+def evaluate_run(folder: Path, data_dir: str, again: bool = False, device: str = "auto") -> dict:
     """Measure a finished run and add the figures to its metrics.json; a run already measured is only read.
 
     Raises RunError or DataError when the run's files or data are missing, damaged or do not fit.
@@ -182,7 +182,7 @@ def evaluate_run(folder: Path, data_dir: str, again: bool = False) -> dict:
     if again or "verification" not in facts:
         test = read_arrays(folder / "embeddings.npz")
         try:
-            train_x, train_y = train_embeddings(folder, facts, data_dir)
+            train_x, train_y = train_embeddings(folder, facts, data_dir, device)
             if test["weights"].shape != (len(facts["classes"]), train_x.shape[1]):
                 raise ValueError(f"class weights of shape {test['weights'].shape}")
             measure.unit(test["embeddings"])  # numbers, all of them
@@ -202,7 +202,10 @@ def evaluate_run(folder: Path, data_dir: str, again: bool = False) -> dict:
 def summary(facts: dict) -> str:
     """A run's figures as lines for the terminal."""
     accuracy, angles = facts["accuracy"], facts["angles"]
-    lines = [f"{facts['dataset']} {facts['loss']} {facts['embedding_dim']}-d, on {facts['test_images']:,} test images"]
+    kind = "validation" if facts.get("validation") else "test"
+    measured_on = f"{facts['test_images']:,} {kind} images"
+    lines = [f"{facts['dataset']} {facts['loss']} {facts['embedding_dim']}-d, on {measured_on}",
+             f"  data: {facts['source']}"]  # fmt: skip
     names = {"head": "head, no margin", "nearest_mean": "nearest class mean"}
     for name, entry in accuracy.items():
         label = names.get(name, f"{NEIGHBOURS} nearest by cosine")
@@ -240,13 +243,13 @@ def class_lines(facts: dict) -> list[str]:
     return lines
 
 
-def predict_images(folder: Path, paths: list[str]) -> str:
+def predict_images(folder: Path, paths: list[str], device: str = "auto") -> str:
     """Class and angle of each of the user's pictures, and each pair's cosine, same or different at the run's EER."""
     import torch
 
     from data import read_images
 
-    network = load_network(folder)
+    network = load_network(folder, device)
     facts, head = network["facts"], network["head"]
     channels, size = facts["image_shape"][0], facts["image_shape"][-1]
     embeddings = embed_images(network, read_images(paths, channels, size))
@@ -276,19 +279,20 @@ def main() -> int:
     parser.add_argument("--output-dir", default="runs", help="where the run folders are (default: runs)")
     parser.add_argument("--data-dir", default="data", help="where the data are (default: data)")
     parser.add_argument("--figures-dir", default="figures", help="where the tables go (default: figures)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: the best there is)")
     parser.add_argument("--again", action="store_true", help="measure anew what metrics.json already holds")
     flags = parser.parse_args()
     if flags.images:
         if len(flags.runs) != 1:
             raise RunError(f"{len(flags.runs)} runs named with --images: name one")
-        print(predict_images(Path(flags.runs[0]), flags.images))
+        print(predict_images(Path(flags.runs[0]), flags.images, flags.device))
         return 0
     import plot_tables
 
     folders = [Path(r) for r in flags.runs] or finished_runs(Path(flags.output_dir))
     facts = []
     for folder in folders:
-        measured = evaluate_run(folder, flags.data_dir, flags.again)
+        measured = evaluate_run(folder, flags.data_dir, flags.again, flags.device)
         facts.append(plot_tables.checked(measured, folder / "metrics.json"))
         print(f"{folder}\n{summary(facts[-1])}\n")
     for path in plot_tables.accuracy_tables(facts, Path(flags.figures_dir)):

@@ -114,7 +114,7 @@ def on_dask(address: str):
 
 
 def stop(signum: int, frame: object) -> None:
-    """SIGTERM ends the study as Ctrl-C does, and with it the trainings it started."""
+    """SIGTERM ends the study as Ctrl-C does, and with it the trainings it started on this machine."""
     raise KeyboardInterrupt
 
 
@@ -146,6 +146,8 @@ def main() -> int:
     if flags.dry_run:
         return 0
     threads = max(1, (os.cpu_count() or 1) // flags.jobs) if flags.jobs > 1 else None
+    if flags.dask:  # a run for every thread of every worker
+        threads = 1
     places = Places(Path(flags.output_dir).resolve(), Path(flags.data_dir).resolve(), results, threads)
     signal.signal(signal.SIGTERM, stop)
     try:

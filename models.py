@@ -73,7 +73,7 @@ class Backbone(nn.Module):
         patches, each scaled to unit variance, and their negatives (airbench94, Sec. 3.2)."""
         patches = F.unfold(images.float(), WHITEN_KERNEL).transpose(1, 2).flatten(0, 1)
         covariance = patches.T @ patches / len(patches)
-        values, vectors = torch.linalg.eigh(covariance.double())
+        values, vectors = torch.linalg.eigh(covariance.cpu().double())  # Apple's GPUs have no float64
         # An eigenvector's sign is the solver's whim; with both signs in the layer, fixing it only fixes the order.
         vectors = vectors * vectors.sum(0).sign().where(vectors.sum(0) != 0, torch.ones(()))
         filters = (vectors / (values + WHITEN_EPS).sqrt()).T.flip(0).reshape(-1, *self.whiten.weight.shape[1:])

@@ -129,7 +129,12 @@ def resolve(flags: argparse.Namespace, data_name: str, num_classes: int, held_ou
     """Flags over recipe: the full settings of a run. RunError, one line, for values the loss cannot take."""
     values = recipe(data_name, flags.loss, flags.embedding_dim, num_classes)
     if flags.margin is not None:
-        values |= own_margins(flags.loss, flags.margin)
+        own = own_margins(flags.loss, flags.margin)
+        if twice := [name for name in own if getattr(flags, name) is not None]:
+            raise RunError(
+                f"--margin {flags.margin} and --{twice[0]} {getattr(flags, twice[0]):g} set the same: give one"
+            )
+        values |= own
     names = ("epochs", "batch_size", "lr", "scale", "m1", "m2", "m3", "margin_warmup", "widths")
     given = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
     values |= given
@@ -154,8 +159,8 @@ def pick_device(name: str) -> str:
     mps = torch.backends.mps.is_available()
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdecimal())):
+    kind, colon, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (colon and not (kind == "cuda" and index.isdecimal())):
         raise RunError(f"unknown device '{name}': choose from auto, cpu, cuda, cuda:N, mps")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         found = f"{torch.cuda.device_count()} found" if torch.cuda.is_available() else "no CUDA GPU found"

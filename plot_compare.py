@@ -14,7 +14,8 @@ from plot_style import CLASS_COLOURS, data_title, log_ticks
 from runs import BAD_CONTENT, RunError, read_json
 
 BLUE, ORANGE, GREEN = CLASS_COLOURS[:3]
-SHARED = ("epochs", "batch_size", "lr", "widths", "fingerprint")  # what runs must share to differ in their loss alone
+# What runs must share to differ in their loss alone.
+SHARED = ("epochs", "batch_size", "lr", "schedule", "widths", "shift", "flip", "margin_warmup", "fingerprint")
 
 
 def scale_or_margin(study: Study, dataset: str) -> Drawn:
@@ -79,14 +80,19 @@ def scale_or_margin(study: Study, dataset: str) -> Drawn:
     )
 
 
+def same_recipe(runs: list[dict], first: dict) -> list[dict]:
+    """The runs that share with `first` what does not belong to the loss."""
+    return [f for f in runs if all(f.get(name) == first.get(name) for name in SHARED)]
+
+
 def base_runs(study: Study, groups: dict[str, list[dict]], base: str, members: list[dict]) -> list[dict]:
     """The runs that `members` are compared with, of the same recipe: of norm-softmax those at their scale."""
     first = members[0]
-    own = [f for f in groups.get(base, []) if all(f[name] == first[name] for name in SHARED)]
+    own = same_recipe(groups.get(base, []), first)
     if base != "norm-softmax" or members[0]["loss"] == "adacos":  # AdaCos's scale is an outcome: the table's own NSL
         return own
     scale, dataset = members[0]["scale"], members[0]["dataset"]
-    controls = [f for f in study.runs if f["part"] == "control" and f["dataset"] == dataset]
+    controls = same_recipe([f for f in study.runs if f["part"] == "control" and f["dataset"] == dataset], first)
     return [f for f in (*own, *controls) if f["loss"] == base and f["scale"] == scale]
 
 

@@ -85,13 +85,17 @@ class Study:
     def grid(self, loss: str, names: tuple[str, ...], dataset: str = "mnist") -> list[dict]:
         """Sensitivity runs of a loss, failed ones included, whose name gives values for just these flags.
 
-        Only the most that differ in nothing but these flags and their seed, as in `by_loss`.
+        Only the most that differ in nothing but these flags, seed and precision, as in `by_loss`.
         """
         pattern = "".join(f"-{name}=[^-]+(?:-\\d+)?" for name in names)
         whole = re.compile(rf"{dataset}-{loss}-512d-seed\d+{pattern}-epochs=\d+")
         lost = [f for f in self.failed if "accuracy" not in f]
         found = [f for f in (*self.runs, *lost) if whole.fullmatch(f["name"]) and f["part"] == "sensitivity"]
-        varied = {"seed", *(setting for name in names for setting in VARIED.get(name, (name.replace("-", "_"),)))}
+        varied = {
+            "seed",
+            "precision",
+            *(setting for name in names for setting in VARIED.get(name, (name.replace("-", "_"),))),
+        }
         same = [f.name for f in fields(Settings) if f.name not in varied]
         return most_alike(found, lambda facts: str([facts.get(name) for name in same] + [facts["fingerprint"]]))
 

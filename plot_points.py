@@ -110,6 +110,8 @@ def draw_sphere(axes, points: Points) -> None:
 
 def draw_map(axes, points: Points) -> None:
     """A t-SNE map (cosine distance) of MAP_SAMPLES test embeddings; each class is named at its median point."""
+    if len(points.x) < 3:
+        raise RunError(f"{len(points.x)} test images make no map in {points.dim} dimensions: need at least 3")
     from sklearn.manifold import TSNE
 
     chosen = np.random.default_rng(MAP_SEED).permutation(len(points.x))[:MAP_SAMPLES]

@@ -27,10 +27,10 @@ NOTE = "Last epoch, no margin when predicting. ±: standard deviation over seeds
 
 
 def key_of(facts: dict) -> tuple:
-    """What makes runs the same but for their seed, in the order the tables show them."""
+    """What makes runs the same but for their seed and precision, which follows the machine; in the tables' order."""
     order = list(LOSSES).index(facts["loss"])
     own_scale = "" if facts["loss"] in WITHOUT_SCALE else facts["scale"]  # AdaCos's scale is an outcome
-    settings = [facts.get(f.name) for f in fields(Settings) if f.name not in ("seed", "scale")]
+    settings = [facts.get(f.name) for f in fields(Settings) if f.name not in ("seed", "scale", "precision")]
     return (facts["embedding_dim"], order, str([own_scale, facts["source"], facts["fingerprint"], *settings]))
 
 
@@ -57,7 +57,12 @@ def spread(values: list[float | None]) -> dict:
 
 
 def table_rows(runs: list[dict]) -> list[dict]:
-    """One entry a group of runs that differ only in their seed: its title, its figures, each with std and n."""
+    """One entry a group of runs that differ only in their seed: its title, its figures, each with std and n.
+
+    A title says what its row does not share with the others: held-out classes, whose pairs are then what is verified
+    and retrieved, images cut from the training set, another copy of the pixels, another net.
+    """
+    copies = {data_title(facts) for facts in runs}
     groups: dict[tuple, list[dict]] = {}
     for facts in runs:
         groups.setdefault(key_of(facts), []).append(facts)
@@ -76,9 +81,11 @@ def table_rows(runs: list[dict]) -> list[dict]:
             "map_at_r": [_percent(f["retrieval"].get("map_at_r")) for f in members],
         }
         interval = [100 * first["accuracy"]["head"][end] for end in ("low", "high")] if len(members) == 1 else None
-        held_out = f", without {', '.join(first['unseen_classes'])}" if first["unseen_classes"] else ""
+        marks = f", without {', '.join(first['unseen_classes'])} (pairs of these)" if first["unseen_classes"] else ""
+        marks += f", {first['test_images']:,} validation images" if first.get("validation") else ""
+        marks += f", {data_title(first)}" if len(copies) > 1 else ""
         rows.append({
-            "title": loss_title(first) + held_out + other_net(first), "loss": first["loss"],
+            "title": loss_title(first) + marks + other_net(first), "loss": first["loss"],
             "embedding_dim": first["embedding_dim"], "epochs": first["epochs"],
             "seeds": sorted(f["seed"] for f in members), "head_interval": interval, "source": first["source"],
             "test_images": first["test_images"], **{name: spread(values) for name, values in picks.items()},
@@ -146,12 +153,23 @@ def accuracy_tables(runs: list[dict], folder: Path) -> list[Path]:
     for dataset in sorted({facts["dataset"] for facts in runs}):
         chosen = [facts for facts in runs if facts["dataset"] == dataset]
         rows = table_rows(chosen)
-        count = chosen[0]["test_images"]
-        title = f"{data_title(chosen[0])}: accuracy, angles, verification and retrieval on {count:,} test images"
+        title = f"{copies_of(chosen)}: accuracy, angles, verification and retrieval on {images_of(chosen)}"
         written.append(draw_table(rows, title, folder, f"accuracy_{dataset}"))
         write_json(folder / f"accuracy_{dataset}.json", {"dataset": dataset, "rows": rows})
         written.append(folder / f"accuracy_{dataset}.json")
     return written
+
+
+def copies_of(runs: list[dict]) -> str:
+    """The copies of a data set behind some runs, for a heading: 'CIFAR-10 and CIFAR-10 (JPEG copy)'."""
+    return " and ".join(sorted({data_title(facts) for facts in runs}))
+
+
+def images_of(runs: list[dict]) -> str:
+    """How many test images some runs were measured on, for a heading: '6,989 to 10,000 test images'."""
+    counts = [facts["test_images"] for facts in runs if not facts.get("validation")] or [runs[0]["test_images"]]
+    low, high = min(counts), max(counts)
+    return f"{low:,} test images" if low == high else f"{low:,} to {high:,} test images"
 
 
 def markdown(runs: list[dict]) -> str:
@@ -160,7 +178,8 @@ def markdown(runs: list[dict]) -> str:
     for dataset in sorted({facts["dataset"] for facts in runs}, reverse=True):
         chosen = [facts for facts in runs if facts["dataset"] == dataset]
         titles = ["loss", "d", "epochs", "seeds", "accuracy, %", *(title for title, _, _ in FIGURES)]
-        lines = [f"**{data_title(chosen[0])}** ({chosen[0]['source']}), {chosen[0]['test_images']:,} test images:", ""]
+        sources = "; ".join(sorted({facts["source"] for facts in chosen}))
+        lines = [f"**{copies_of(chosen)}** ({sources}), {images_of(chosen)}:", ""]
         lines += ["| " + " | ".join(titles) + " |", "| --- " + "| ---: " * (len(titles) - 1) + "|"]
         for row in table_rows(chosen):
             cells = [

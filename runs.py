@@ -138,11 +138,12 @@ def sole_use(folder: Path) -> Iterator[None]:
         os.close(place)
 
 
-def find_run(folder: Path, settings: dict, resume: bool, overwrite: bool) -> str:
+def find_run(folder: Path, wanted: dict, resume: bool, overwrite: bool) -> str:
     """What lies at `folder`: 'new' (nothing, or something to overwrite), 'unfinished' (to resume) or 'finished'.
 
-    RunError, naming the way out, for a run of other settings, a failed one, an unfinished one without `resume`, a
-    folder that is no run, and for `resume` where there is no folder (a run killed at its start leaves an empty one).
+    wanted: the record that the run's config.json would hold. RunError, naming the way out, for a run of other settings
+    or on other data, a failed one, an unfinished one without `resume`, a folder that is no run, and for `resume` where
+    there is no folder (a run killed at its start leaves an empty one).
     """
     ways = "use --overwrite to start it anew or --name to keep both"
     try:
@@ -161,10 +162,13 @@ def find_run(folder: Path, settings: dict, resume: bool, overwrite: bool) -> str
         raise RunError(f"{folder} exists and is not a run folder: choose another --name")
     if overwrite:
         return "new"
+    settings = wanted["settings"]
     differing = [key for key in settings if stored.get(key) != settings[key]]
     changed = [f"{key} was {stored.get(key)}, now {settings[key]}" for key in differing]
     if changed:
         raise RunError(f"{folder} holds a run of other settings ({'; '.join(changed)}): {ways}")
+    if record["fingerprint"] != wanted["fingerprint"]:
+        raise RunError(f"{folder} holds a run on other data ({record.get('source')}): put them back, {ways}")
     if (folder / "metrics.json").exists():
         return "finished"
     if (folder / "failed.json").exists():

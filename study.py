@@ -10,8 +10,6 @@ from statistics import median
 from typing import NamedTuple
 
 import options
-from losses import LOSSES
-from recipes import recipe
 
 LOSS_ORDER = ("arcface", "softmax", "norm-softmax", "cosface", "sphereface", "combined", "li-arcface", "adacos")
 SEEDS = {"mnist": 5, "cifar10": 3}  # of the main table
@@ -86,12 +84,8 @@ def study(seeds: int | None = None) -> list[Run]:
 
 
 def table(dataset: str, seeds: range) -> Iterator[Run]:
-    """Every loss at 512 dimensions, and norm-softmax at each scale of a margin loss that is not its own already."""
-    scales = {loss: recipe(dataset, loss, 512, len(CLASSES[dataset]))["scale"] for loss in LOSSES}
-    others = sorted({s for loss, s in scales.items() if LOSSES[loss].own_margin} - {scales["norm-softmax"]})
-    for seed in seeds:
-        yield from (Run("main", dataset, loss, seed=seed) for loss in LOSS_ORDER)
-        yield from (Run("control", dataset, "norm-softmax", seed=seed, extra=(("scale", s),)) for s in others)
+    """Every loss at 512 dimensions."""
+    yield from (Run("main", dataset, loss, seed=seed) for seed in seeds for loss in LOSS_ORDER)
 
 
 def plain_scales() -> Iterator[Run]:

@@ -47,6 +47,9 @@ BAD_FLAGS = [
     (["--device", "cpu:3"], ["'cpu:3'"]),
     (["--device", "cuda:99"], ["cuda:99", "--device auto"]),
     (["--device", "cuda:²"], ["cuda:²"]),
+    (["--device", "cpu:"], ["'cpu:'"]),
+    (["--margin", "0.3", "--m2", "0.5"], ["--margin 0.3", "--m2 0.5"]),
+    (["--data-dir", "~nosuchuser/data"], ["~nosuchuser/data"]),
     (["--loss", "softmax", "--margin", "0.5"], ["--margin 0.5", "softmax"]),
     (["--loss", "adacos", "--margin", "0.5"], ["--margin 0.5", "adacos"]),
     (["--loss", "softmax", "--m2", "0.5"], ["softmax", "--m2"]),
@@ -140,3 +143,32 @@ def test_the_command_line_itself_gives_status_and_one_line(tmp_path):
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("train.py: error:") and done.stderr.count("\n") == 1 and "triplet" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_memory_is_named(train_tiny, tmp_path, monkeypatch):
+    """The message is PyTorch's own, of an allocation that no machine can make."""
+
+    def step(*_):
+        return torch.empty(10**15)
+
+    monkeypatch.setattr("trainer.Trainer.step", step)
+    assert_refused(train_tiny(tmp_path / "runs"), "out of memory", "--batch-size", "--widths")
+
+
+def test_another_error_of_pytorch_is_not_called_one_of_memory(train_tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.Trainer.step", lambda *_: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        train_tiny(tmp_path / "runs")
+
+
+def test_a_test_set_without_images_is_named(train_tiny, tmp_path, monkeypatch):
+    """Classes split by their images' content may leave none for the test."""
+    real = train.hold_out_classes
+
+    def without_test_images(*words):
+        dataset, *rest = real(*words)
+        return dataset._replace(test_images=dataset.test_images[:0], test_labels=dataset.test_labels[:0]), *rest
+
+    monkeypatch.setattr(train, "hold_out_classes", without_test_images)
+    assert_refused(train_tiny(tmp_path / "runs", "--hold-out", "bars"), "no test images", "hold out fewer")
+    assert not (tmp_path / "runs").exists()

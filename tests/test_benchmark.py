@@ -23,6 +23,11 @@ def test_alternating_sides_gives_medians_and_ratios_to_the_first():
     assert found["b"] == {"median": 3, "ratio": 1.5, "ratio_low": 1.5, "ratio_high": 3, "n": 3}
 
 
+def test_peak_memory_is_unknown_without_proc(monkeypatch):
+    monkeypatch.setattr(benchmark.Path, "exists", lambda path: False)
+    assert benchmark.peak_memory(work_of_100_mb) is None
+
+
 def test_peak_memory_sees_what_is_freed_again():
     measured = benchmark.in_child(benchmark.peak_memory, work_of_100_mb)
     assert measured != measured or 90 < measured < 200  # NaN where the system does not tell

@@ -11,7 +11,7 @@ import torch
 
 import data
 import data_files
-from data import load_dataset
+from data import DataError, load_dataset
 from data_helpers import IMAGES, LABELS, digits, idx_bytes, problem, write_mnist
 
 pytestmark = pytest.mark.usefixtures("no_network")
@@ -51,6 +51,12 @@ def test_idx_round_trip(tmp_path, name, place, zipped):
         assert tensor.dtype == (torch.uint8 if tensor.ndim == 4 else torch.int64)
         np.testing.assert_array_equal(tensor.numpy().reshape(array.shape), array)
     assert dataset.train_images.shape == (40, 1, 28, 28)
+
+
+def test_mnist_files_are_not_taken_for_fashion_mnist(tmp_path):
+    write_mnist(tmp_path)
+    with pytest.raises(DataError, match="no fashion-mnist files"):
+        load_dataset("fashion-mnist", tmp_path, download=False)
 
 
 def test_torchvision_layout_goes_before_files_directly_in_the_folder(tmp_path):

@@ -122,7 +122,14 @@ def test_classes_in_one_place_are_measured_and_shown():
     test, near, around = planted()
     facts = evaluate.evaluate_arrays(test, np.ones_like(near), around, "arcface")
     assert facts["angular_fisher_score"] is None
-    more = {"dataset": "folder", "loss": "arcface", "embedding_dim": 4, "test_images": 12, "classes": list("abcd")}
+    more = {
+        "dataset": "folder",
+        "source": "made up",
+        "loss": "arcface",
+        "embedding_dim": 4,
+        "test_images": 12,
+        "classes": list("abcd"),
+    }
     assert "angular Fisher score infinite" in evaluate.summary(json.loads(json.dumps(facts | more, allow_nan=False)))
 
 
@@ -200,6 +207,14 @@ def test_the_summary_shows_the_stored_numbers(measure, run):
     for split in ("train", "test"):
         assert f"W-EC {facts['angles'][split]['w_ec']:.1f}" in done.out
     assert "496 pairs of test images" in done.out
+    assert f"data: {facts['source']}" in done.out
+
+
+def test_a_run_is_measured_on_the_device_asked_for(measure, run, monkeypatch):
+    asked, real = [], evaluate.pick_device
+    monkeypatch.setattr(evaluate, "pick_device", lambda name: asked.append(name) or real(name))
+    assert measure(run, "--again", "--device", "cpu").status == 0 and asked == ["cpu"]
+    assert_refused(measure(run, "--again", "--device", "cuda:99"), "cuda:99")
 
 
 def test_a_run_is_measured_once_and_again_on_demand(measure, run):
@@ -217,6 +232,7 @@ def test_a_validation_run_is_measured_on_its_own_parts(train_tiny, measure, tmp_
     assert "verification" not in read_json(tmp_path / "runs" / "run" / "metrics.json")
     assert measure().status == 0
     facts = read_json(tmp_path / "runs" / "run" / "metrics.json")
+    assert "on 24 validation images" in measure().out
     assert np.sum(facts["confusion"]) == 24 and "training images" in facts["source"]
 
 

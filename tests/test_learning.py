@@ -7,7 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import options
 import recipes
+import train
 import trainer as training
 from losses import LOSSES, build_head
 from training_helpers import STEPS
@@ -171,3 +173,10 @@ def test_a_margin_without_feasible_region_is_one_warning_and_training_goes_on(tr
     low = train_tiny(tmp_path, "--scale", 0.5, "--epochs", 1, "--name", "low")
     assert low.status == 0 and sum("scale 0.5 is under" in line for line in low.out.splitlines()) == 1
     assert "warning: arcface" not in train_tiny(tmp_path, "--epochs", 1, "--name", "default").out
+
+
+@pytest.mark.parametrize(("dataset", "dim", "classes"), [("cifar10", 2, 10), ("cifar10", 512, 10), ("folder", 2, 20)])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_recipes_own_settings_are_not_warned_of(dataset, dim, classes, loss):
+    flags = options.parse_flags(["--dataset", dataset, "--loss", loss, "--embedding-dim", str(dim)])
+    assert train.warnings_of(options.resolve(flags, dataset, classes), classes) == []

@@ -228,7 +228,7 @@ def test_a_single_run_shows_its_interval():
     "change",
     [
         {"m2": 0.4}, {"scale": 30.0}, {"epochs": 9}, {"lr": 0.1}, {"batch_size": 32}, {"margin_warmup": 0.0},
-        {"precision": "bf16"}, {"validation": 0.1}, {"source": "a JPEG copy"}, {"embedding_dim": 3},
+        {"validation": 0.1}, {"source": "a JPEG copy"}, {"embedding_dim": 3},
         {"loss": "cosface"}, {"fingerprint": "fedcba9876543210"}, {"scale_start": 2.0}, {"widths": [16, 16, 16]},
         {"shift": 4}, {"flip": True}, {"image_size": 48}, {"hold_out": ["fig"]},
     ],
@@ -264,6 +264,32 @@ def test_held_out_classes_and_a_jpeg_copy_are_named(tmp_path, monkeypatch):
     assert "JPEG" in titles[0] and "80 test images" in titles[0]
     assert "without fig, plum" in plot_tables.table_rows(runs)[0]["title"]
     assert [path.name for path in written] == ["accuracy_cifar10.png", "accuracy_cifar10.json"]
+
+
+def test_rows_say_what_they_do_not_share_with_the_others():
+    runs = [facts_of(), facts_of(seed=1, validation=0.1, test_images=60), facts_of(hold_out=["fig"], test_images=70,
+            unseen_classes=["fig"]), facts_of(source="JPEG copy")]  # fmt: skip
+    titles = [row["title"] for row in plot_tables.table_rows(runs)]
+    assert sum("60 validation images" in title for title in titles) == 1
+    assert sum("without fig (pairs of these)" in title for title in titles) == 1
+    assert sum("JPEG copy" in title for title in titles) == 1 and len(set(titles)) == 4
+    heading = plot_tables.markdown(runs).splitlines()[0]
+    assert "70 to 80 test images" in heading and "made up; " not in heading.partition("(")[0]
+    assert "JPEG copy; made up" in heading and "MNIST and MNIST (JPEG copy)" in heading
+
+
+def test_precision_follows_the_machine_and_makes_no_row_of_its_own():
+    (row,) = plot_tables.table_rows([facts_of(seed=0), facts_of(seed=1, precision="bf16")])
+    assert row["seeds"] == [0, 1]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_too_few_images_for_a_map_are_named(tmp_path, count):
+    run = make_run(tmp_path / "run", 8)
+    arrays = arrays_of(8)
+    write_arrays(run / "embeddings.npz", **{k: v if k == "weights" else v[:count] for k, v in arrays.items()})
+    with pytest.raises(RunError, match=f"{count} test images"):
+        plot_embeddings.run_figure(run, tmp_path / "figures", "png")
 
 
 def test_the_table_s_json_holds_the_rows(tmp_path):

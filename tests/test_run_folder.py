@@ -61,8 +61,16 @@ def test_a_run_is_not_resumed_on_other_data(train_tiny, make_data, unfinished, t
     before = content_and_times(unfinished / "run")
     other = make_data(tmp_path / "other", new=[("train", "disc")])
     done = train_tiny(unfinished, "--name", "run", "--resume", data=other)
-    assert_refused(done, "data have changed", "--overwrite", "--name")
+    assert_refused(done, "other data", "--overwrite", "--name")
     assert content_and_times(unfinished / "run") == before
+
+
+def test_a_finished_run_is_not_passed_off_as_one_on_other_data(train_tiny, make_data, run, tmp_path):
+    before = content_and_times(run)
+    other = make_data(tmp_path / "other", new=[("train", "disc")])
+    assert_refused(train_tiny(run.parent, "--name", "run", data=other), "other data", "--overwrite", "--name")
+    assert content_and_times(run) == before
+    assert "finished already" in train_tiny(run.parent, "--name", "run").out
 
 
 @pytest.mark.parametrize("flags", [(), ("--overwrite",), ("--resume",)])

@@ -5,6 +5,7 @@ import pytest
 import options
 import study
 from losses import LOSSES
+from recipes import recipe
 from results_helpers import facts_of
 from study import Run
 
@@ -40,12 +41,15 @@ def test_the_grids_reach_beyond_what_theory_allows():
         assert min(margins) < maximum_margin(loss, 10, 512) < max(margins)
 
 
-def test_norm_softmax_is_run_at_each_scale_of_a_margin_loss(monkeypatch):
-    real = study.recipe
-    other = {"cosface": 9.0, "arcface": 7.0}
-    monkeypatch.setattr(study, "recipe", lambda d, loss, *rest: {**real(d, loss, *rest), "scale": other.get(loss, 5.0)})
-    controls = [run for run in study.table("mnist", range(1)) if run.part == "control"]
-    assert [run.name() for run in controls] == [f"mnist-norm-softmax-512d-seed0-scale={s}" for s in (7.0, 9.0)]
+@pytest.mark.parametrize("dataset", study.CLASSES)
+def test_norm_softmax_is_run_at_the_scale_of_each_margin_loss(dataset):
+    scales = {loss: recipe(dataset, loss, 512, 10)["scale"] for loss, entry in LOSSES.items() if entry.own_margin}
+    assert set(scales.values()) == {recipe(dataset, "norm-softmax", 512, 10)["scale"]}
+
+
+def test_norm_softmax_is_run_at_smaller_scales_too():
+    names = [run.name() for run in study.study() if run.part == "control"]
+    assert names == [f"mnist-norm-softmax-512d-seed{seed}-scale={scale}" for seed in range(3) for scale in (2, 4)]
 
 
 def test_time_is_estimated_from_stored_runs_of_the_data_set():
