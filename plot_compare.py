@@ -24,7 +24,7 @@ def scale_or_margin(study: Study, dataset: str) -> Drawn:
     if len(groups) < 2:
         raise NotStored(f"second loss on {dataset} at 512 dimensions to compare with")
     first = next(iter(groups.values()))[0]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.9), sharey=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.3), sharey=True)
     places = {loss: i for i, loss in enumerate(groups)}
     for loss, members in groups.items():
         values = [head_accuracy(f) for f in members]
@@ -161,7 +161,7 @@ def heat_map(axes, runs: list[dict], names: tuple, labels: tuple, shade: Shade) 
             values[i, j] = shade.value(facts)
             text = f"{values[i, j]:.{shade.digits}f}"
             light = np.mean(plt.get_cmap(shade.colours)(shade.norm(values[i, j]))[:3]) > 0.45
-        axes.text(j, i, text, ha="center", va="center", fontsize=7.5, color="black" if light else "white")
+        axes.text(j, i, text, ha="center", va="center", fontsize=7, color="black" if light else "white")
     axes.imshow(values, cmap=shade.colours, norm=shade.norm, aspect="auto")
     axes.set_xticks(range(len(columns)), [f"{v:g}" for v in columns])
     axes.set_yticks(range(len(rows)), [f"{v:g}" for v in rows])
@@ -187,7 +187,7 @@ def sensitivity(study: Study) -> Drawn:
     low = max(90.0, min(found))
     shades = (Shade(head_accuracy, 2, Normalize(low, max(found)), "cividis"),
               Shade(equal_error, 2, LogNorm(min(errors), max(errors)), "cividis_r"))  # fmt: skip
-    figure, panels = plt.subplots(2, len(grids), figsize=(3.6 * len(grids), 6.2), squeeze=False)
+    figure, panels = plt.subplots(2, len(grids), figsize=(2.75 * len(grids), 5.2), squeeze=False)
     for line, shade, what in zip(panels, shades, ("accuracy", "equal error rate"), strict=True):
         for axes, (title, members, down, across, labels) in zip(line, grids, strict=True):
             heat_map(axes, members, (down, across), labels, shade)
@@ -224,7 +224,7 @@ def schedules(study: Study) -> Drawn:
     parts = [(group, title) for group, title in parts if group]
     if not parts:
         raise NotStored("schedule and ramp runs on mnist")
-    figure, panels = plt.subplots(1, len(parts), figsize=(4.6 * len(parts), 3.2), squeeze=False)
+    figure, panels = plt.subplots(1, len(parts), figsize=(3.7 * len(parts), 2.7), squeeze=False)
     members: list[dict] = []
     for axes, (group, title) in zip(panels.flat, parts, strict=True):
         for i, (_, runs) in enumerate(group.items()):
@@ -256,7 +256,7 @@ def embedding_size(study: Study, dataset: str = "mnist", loss: str = "arcface") 
     if len(groups) < 2:
         raise NotStored(f"{loss} runs on {dataset} in several dimensions")
     sizes = sorted(groups)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.5))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.9))
     for d in sizes:
         left.plot([d] * len(groups[d]), [head_accuracy(f) for f in groups[d]], "o", color="#AAAAAA", markersize=4)
     left.plot(sizes, [np.mean([head_accuracy(f) for f in groups[d]]) for d in sizes], "D-", color="black", markersize=5)

@@ -76,7 +76,7 @@ def worst_mistakes(dataset: str, output_dir: Path, data_dir: str) -> Drawn:
     worst = wrong[np.argsort(angles.min(1)[wrong] - own[wrong], kind="stable")][:MISTAKES]
     columns = min(6, len(worst))
     lines = -(-len(worst) // columns)
-    figure, panels = plt.subplots(lines, columns, figsize=(1.3 * columns, 1.75 * lines), squeeze=False)
+    figure, panels = plt.subplots(lines, columns, figsize=(1.0 * columns, 1.4 * lines), squeeze=False)
     for axes in panels.flat:
         axes.axis("off")
     for axes, i in zip(panels.flat, worst, strict=False):

@@ -40,7 +40,7 @@ def unseen_classes(study: Study) -> Drawn:
     """Equal error rate on held-out classes against the compactness of the classes trained on, a point a run."""
     splits = study.open_set()
     figure, panels = plt.subplots(
-        1, len(splits), figsize=(4.2 * len(splits) + 1.2, 3.6), squeeze=False, sharex=True, sharey=True
+        1, len(splits), figsize=(3.0 * len(splits) + 1.3, 2.9), squeeze=False, sharex=True, sharey=True
     )
     counts: dict[str, list[dict]] = {}
     for axes, (split, groups) in zip(panels.flat, splits.items(), strict=True):
@@ -58,7 +58,7 @@ def unseen_classes(study: Study) -> Drawn:
         axes.grid(alpha=0.3)
     panels[0, 0].margins(0.08)
     panels[0, 0].set(xlim=(0, None), ylim=(0, None))
-    panels[0, 0].set_ylabel("equal error rate on unseen classes, %")
+    panels[0, 0].set_ylabel("EER on unseen classes, %")
     handles = {h.get_label(): h for axes in panels.flat for h in axes.get_legend_handles_labels()[0]}
     figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=8)
     figure.tight_layout(rect=(0, 0, 1 - 1.35 / figure.get_figwidth(), 1))

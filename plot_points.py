@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.patches import Wedge
 from matplotlib.patheffects import withStroke
 
@@ -14,6 +15,7 @@ MAP_SAMPLES = 2000  # what t-SNE lays out in seconds
 MAP_SEED = 0
 ELEVATION, AZIMUTH = 20, 35  # degrees: one fixed view of every sphere
 FRAMES = 6
+HEAD, TITLE, SIDE = 0.3, 0.38, 0.15  # inches: a figure's heading, a panel's title of two lines, a figure's edges
 CLOSE = 0.5  # radians between two directions whose names would overlap
 
 
@@ -147,7 +149,7 @@ def _staggered(directions: np.ndarray, names: list[str]) -> np.ndarray:
     order = np.argsort(angles)
     for before, here in zip(order, order[1:], strict=False):
         if angles[here] - angles[before] < CLOSE and factors[before] == 1:
-            factors[here] = 1.16
+            factors[here] = 1.22
     return factors
 
 
@@ -189,32 +191,42 @@ def stored_points(study: Study, dataset: str, dim: int) -> list[Points]:
     return [Points(facts, study.arrays(facts)) for facts in study.drawn(dataset, dim)]
 
 
+def panel_grid(count: int, parts: int, width: float) -> tuple[Figure, list[tuple]]:
+    """A figure with room for `count` titled stacks of `parts` square panels, four abreast; width: inches of a panel.
+
+    Returns it and, for each stack, where its title's top centre is and its panels' frames, in parts of the figure.
+    """
+    columns = min(4, count)
+    stack = TITLE + parts * width
+    wide, high = width * columns + 2 * SIDE, HEAD + -(-count // columns) * stack
+    places = []
+    for i in range(count):
+        line, column = divmod(i, columns)
+        left, top = SIDE + column * width, HEAD + line * stack
+        frames = [
+            (left / wide, 1 - (top + TITLE + (k + 1) * width) / high, width / wide, width / high) for k in range(parts)
+        ]
+        places.append((((left + width / 2) / wide, 1 - top / high), frames))
+    return plt.figure(figsize=(wide, high)), places
+
+
 def grid(study: Study, dataset: str, dim: int) -> Drawn:
     """All losses side by side: 2-D raw above normalised, or 3-D spheres."""
     panels = stored_points(study, dataset, dim)
-    columns = min(4, len(panels))
-    rows = -(-len(panels) // columns) * (2 if dim == 2 else 1)
-    figure = plt.figure(figsize=(2.0 * max(columns, 2), (2.3 * rows + 0.2) if dim == 3 else (2.0 * rows + 0.5)))
     first = panels[0].facts
-    figure.suptitle(f"{data_title(first)}: {dim}-D test embeddings and class weights", fontsize=10)
-    for i, points in enumerate(panels):
-        row, column = divmod(i, columns)
-        if dim == 3:
-            axes = figure.add_subplot(rows, columns, i + 1, projection="3d")
-            draw_sphere(axes, points)
-            axes.set_title(points.panel_title(), fontsize=8)
-            continue
-        for below, draw in enumerate((draw_raw, draw_circle)):
-            axes = figure.add_subplot(rows, columns, (2 * row + below) * columns + column + 1)
-            draw(axes, points)
+    draw = (draw_raw, draw_circle) if dim == 2 else (draw_sphere,)
+    width = 1.8 if dim == 2 and max(map(len, panels[0].classes)) <= 2 else 2.0  # long names stand out on both sides
+    figure, places = panel_grid(len(panels), len(draw), width)
+    heading = f"{data_title(first)}: {dim}-D test embeddings and class weights"
+    figure.suptitle(heading, fontsize=10, y=1 - 0.05 / figure.get_figheight())
+    for points, (top, frames) in zip(panels, places, strict=True):
+        figure.text(*top, points.panel_title(), ha="center", va="top", fontsize=8)
+        for part, frame in zip(draw, frames, strict=True):
+            axes = figure.add_axes(frame, projection="3d" if dim == 3 else None)
+            part(axes, points)
+            axes.patch.set_visible(False)  # it would cover what its neighbour's names need of its room
             axes.set_aspect("equal")
             axes.axis("off")
-        figure.axes[-2].set_title(points.panel_title(), fontsize=8)
-    height = figure.get_figheight()
-    if dim == 3:  # half an inch for each title; the layout engine leaves far more around a sphere
-        figure.subplots_adjust(0, 0, 1, 1 - 0.6 / height, wspace=0, hspace=0.2)
-    else:
-        figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / height))  # the heading keeps the top 0.3 inches
     flat = (
         "Upper of each pair: the embeddings as they are, with a ray along each class weight. Lower: their directions "
         "as a histogram around the circle (square-root heights, so that the few between classes show), class weights "
@@ -237,7 +249,7 @@ def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", 
     rows = [f for f in study.drawn(dataset, 2) if f["loss"] in losses and "snapshot_embeddings" in study.arrays(f)]
     if not rows:
         raise NotStored(f"2-D runs on {dataset} with snapshots")
-    figure, panels = plt.subplots(len(rows), FRAMES, figsize=(1.35 * FRAMES, 1.45 * len(rows) + 0.3), squeeze=False)
+    figure, panels = plt.subplots(len(rows), FRAMES, figsize=(1.2 * FRAMES, 1.3 * len(rows) + 0.3), squeeze=False)
     for line, facts in zip(panels, rows, strict=True):
         arrays = study.arrays(facts)
         states = arrays["snapshot_embeddings"].astype(np.float32)

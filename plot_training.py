@@ -16,7 +16,7 @@ DEGREES = np.arange(180) + 0.5
 def training_curves(study: Study, dataset: str) -> Drawn:
     """Training loss and accuracy of the main table's runs by epoch, mean and range over seeds."""
     groups = study.main(dataset)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.8))
     for loss, members in groups.items():
         rows = min(len(f["history"]) for f in members)
         if rows == 0:
@@ -34,7 +34,7 @@ def training_curves(study: Study, dataset: str) -> Drawn:
         axes.xaxis.get_major_locator().set_params(integer=True)
         log_ticks(axes.yaxis)
     figure.legend(*right.get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    figure.subplots_adjust(left=0.08, right=0.83, bottom=0.14, top=0.97, wspace=0.28)
+    figure.subplots_adjust(left=0.09, right=0.81, bottom=0.17, top=0.97, wspace=0.32)
     first = next(iter(groups.values()))[0]
     return Drawn(
         figure,
@@ -91,7 +91,7 @@ def target_angles(study: Study, dataset: str) -> Drawn:
         raise NotStored(f"runs on {dataset} at 512 dimensions with snapshots")
     columns = min(4, len(found))
     lines = -(-len(found) // columns)
-    shape = (2.5 * max(columns, 2), 2.1 * lines + 0.4)
+    shape = (1.85 * max(columns, 2), 1.45 * lines + 0.4)
     figure, panels = plt.subplots(lines, columns, figsize=shape, sharex=True, squeeze=False)
     for axes in list(panels.flat)[len(found) :]:
         axes.axis("off")
@@ -103,11 +103,10 @@ def target_angles(study: Study, dataset: str) -> Drawn:
             share = 100 * counts[epoch] / total
             axes.plot(DEGREES, share, color=colour, linestyle=line, linewidth=1.3, label=name)
             axes.fill_between(DEGREES, share, color=colour, alpha=0.15, lw=0)
-        axes.set(xlim=(0, 120), ylim=(0, None), xticks=(0, 30, 60, 90, 120))
+        axes.set(xlim=(0, 120), ylim=(0, None), xticks=(0, 60, 120))
         axes.set_title(LOSSES[loss].title, fontsize=9)
-    panels.flat[0].legend(fontsize=8)
-    for axes in panels[-1]:
-        axes.set_xlabel("target angle, degrees")
+    panels.flat[0].legend(fontsize=7.5)
+    figure.supxlabel("target angle, degrees", fontsize=9)
     for axes in panels[:, 0]:
         axes.set_ylabel("% per degree")
     figure.tight_layout()
@@ -131,7 +130,7 @@ def roc(study: Study, dataset: str) -> Drawn:
         pass
     if not sets:
         raise NotStored(f"ROC points of runs on {dataset}")
-    shape = (3.3 * len(sets) + 0.6, 3.5) if len(sets) > 1 else (6.4, 4.2)
+    shape = (2.4 * len(sets) + 0.4, 2.8) if len(sets) > 1 else (6.4, 4.2)
     figure, panels = plt.subplots(1, len(sets), figsize=shape, squeeze=False)
     pairs = []
     for axes, (title, groups, part) in zip(panels.flat, sets, strict=True):
@@ -148,7 +147,7 @@ def roc(study: Study, dataset: str) -> Drawn:
         axes.set_title(title, fontsize=9)
         axes.grid(alpha=0.3)
     panels.flat[0].set_ylabel("true accept rate, %")
-    panels.flat[0].legend(fontsize=7.5, loc="lower right")
+    panels.flat[0].legend(fontsize=6.5, loc="lower right")
     figure.tight_layout()
     told = [f"{title}: {count} different-class pairs, {seeds_of(groups)}"
             for (title, groups, _), count in zip(sets, pairs, strict=True)]  # fmt: skip
@@ -174,8 +173,8 @@ def pair_angles(study: Study, dataset: str) -> Drawn:
         raise NotStored(f"pair angles of runs on {dataset}")
     columns = min(4, len(losses))
     lines = -(-len(losses) // columns)
-    figure, panels = plt.subplots(len(rows) * lines, columns, figsize=(2 * columns + 2, 1.7 * len(rows) * lines + 0.7),
-                                  sharex=True, squeeze=False)  # fmt: skip
+    shape = (1.75 * columns + 0.5, 1.2 * len(rows) * lines + 0.6)
+    figure, panels = plt.subplots(len(rows) * lines, columns, figsize=shape, sharex=True, squeeze=False)
     for block, (name, groups, part) in enumerate(rows):
         own = panels[block * lines : (block + 1) * lines]
         for axes in own.flat[len(losses) :]:
@@ -193,6 +192,7 @@ def pair_angles(study: Study, dataset: str) -> Drawn:
             axes.set_ylabel(f"{name}\n% per degree", fontsize=8)
     figure.supxlabel("angle between two test images, degrees", fontsize=9)
     figure.tight_layout()
+    figure.align_ylabels(panels[:, 0])
     figure.legend(*panels[0, 0].get_legend_handles_labels(), fontsize=8, loc="lower right", handlelength=1, ncols=2)
     facts = rows[0][1][losses[0]][0]
     below = (
