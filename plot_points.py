@@ -265,7 +265,7 @@ def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", 
                 axes.plot(*np.stack((np.zeros(2), 1.2 * reach * direction)).T, color=class_colour(c), linewidth=0.6)
             _scatter(axes, points, points.x, None, alpha=0.4, size=1.5)
             axes.set(xlim=(-1.5 * reach, 1.5 * reach), ylim=(-1.5 * reach, 1.5 * reach), aspect="equal")
-            axes.set_title("start" if epoch == 0 else f"epoch {epoch}", fontsize=8)
+            axes.set_title("start" if epoch == 0 else f"epoch {epoch}", fontsize=8, pad=9)
         directions = unit(points.weights)
         for c, factor in enumerate(_staggered(directions, points.classes)):
             _label(axes, 1.36 * factor * reach * directions[c], points.classes[c], c)

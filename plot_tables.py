@@ -29,9 +29,9 @@ NOTE = "Last epoch, no margin when predicting. ±: standard deviation over seeds
 def key_of(facts: dict) -> tuple:
     """What makes runs the same but for their seed and precision, which follows the machine; in the tables' order."""
     order = list(LOSSES).index(facts["loss"])
-    own_scale = "" if facts["loss"] in WITHOUT_SCALE else facts["scale"]  # AdaCos's scale is an outcome
+    own_scale = 0.0 if facts["loss"] in WITHOUT_SCALE else facts["scale"]  # AdaCos's scale is an outcome
     settings = [facts.get(f.name) for f in fields(Settings) if f.name not in ("seed", "scale", "precision")]
-    return (facts["embedding_dim"], order, str([own_scale, facts["source"], facts["fingerprint"], *settings]))
+    return (facts["embedding_dim"], order, own_scale, str([facts["source"], facts["fingerprint"], *settings]))
 
 
 def checked(facts: dict, path: Path) -> dict:
