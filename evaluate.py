@@ -155,7 +155,14 @@ def evaluate_arrays(test: dict, train_x: np.ndarray, train_y: np.ndarray, loss: 
         "angular_fisher_score": fisher if np.isfinite(fisher) else None,  # None: all class centres coincide
         "pairs_from": "test images of the held-out classes" if unseen else "test images",
         **(pair_figures(test["unseen_embeddings"], test["unseen_labels"]) if unseen else pair_figures(x, y)),
-        **({"verification_trained_classes": pair_figures(x, y, ("verification",))["verification"]} if unseen else {}),
+        **(
+            {
+                "verification_trained_classes": pair_figures(x, y, ("verification",))["verification"],
+                "unseen_to_weight": measure.to_nearest(test["unseen_embeddings"], weights),
+            }
+            if unseen
+            else {}
+        ),
     }
 
 
@@ -225,6 +232,8 @@ def summary(facts: dict) -> str:
                      f"EER {pairs['eer']:.2%}  {tar}")  # fmt: skip
     if "mean" in folds:
         lines.append(f"  verification, 10 folds of {folds['pairs']:,} pairs: {folds['mean']:.2%} ± {folds['std']:.2%}")
+    if way := facts.get("unseen_to_weight"):
+        lines.append(f"  held-out images to the nearest class weight: median {way['median']:.1f} degrees")
     if "rank_1" in found:
         lines.append(f"  retrieval: rank-1 {found['rank_1']:.2%}  R-precision {found['r_precision']:.2%}  "
                      f"MAP@R {found['map_at_r']:.2%}")  # fmt: skip

@@ -147,6 +147,18 @@ def angle_statistics(embeddings: Array, labels: Ints, classes: Ints, weights: Ar
     return result
 
 
+def to_nearest(embeddings: Array, directions: Array) -> dict:
+    """How near embeddings [N, d] come to the nearest of some directions [C, d]: quartiles in degrees.
+
+    Of samples whose classes were never trained on, and class weights: whether they are taken for trained classes.
+    """
+    x = unit(embeddings).astype(np.float64, copy=False)
+    towards = unit(as_matrix(directions, "directions", x.shape[1])).astype(np.float64, copy=False)
+    nearest = towards[(x @ towards.T).argmax(axis=1)]
+    low, median, high = np.degrees(np.quantile(_angle(x, nearest), (0.25, 0.5, 0.75))).tolist()
+    return {"lower_quartile": low, "median": median, "upper_quartile": high}
+
+
 def angular_fisher_score(embeddings: Array, labels: Ints, classes: Ints) -> float:
     """Scatter within over scatter between classes, lower is better: SphereFace (arXiv:1704.08063), appendix.
 

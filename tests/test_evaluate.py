@@ -155,6 +155,7 @@ def test_held_out_classes_alone_are_verified_and_retrieved(train_tiny, tmp_path)
     assert curves["unseen"] == every.pop("roc") | every.pop("angles") and facts["verification"] == every
     assert facts["verification_10_fold"] == metrics.verification_accuracy(x, y)
     assert facts["retrieval"] == metrics.retrieval(x, y)
+    assert facts["unseen_to_weight"] == metrics.to_nearest(x, arrays["weights"])
     trained = json.loads(json.dumps(metrics.verification(arrays["embeddings"], arrays["labels"])))
     assert curves["test"] == trained.pop("roc") | trained.pop("angles")
     assert facts["verification_trained_classes"] == trained != facts["verification"]

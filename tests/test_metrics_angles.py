@@ -104,3 +104,12 @@ def test_angular_fisher_score_extremes():
 def test_angle_statistics_refuse(labels, classes, weights, message):
     with pytest.raises(ValueError, match=message):
         metrics.angle_statistics(np.eye(3), labels, classes, weights)
+
+
+def test_the_way_to_the_nearest_direction_matches_a_loop():
+    x, _ = clusters(50, d=4, classes=3)
+    directions = np.random.default_rng(5).standard_normal((6, 4)) * [[1], [2], [3], [4], [5], [0.1]]
+    angles = [min(slow_angle(row, w) for w in directions) for row in x]
+    found = metrics.to_nearest(x, directions)
+    assert list(found.values()) == pytest.approx(list(np.quantile(angles, (0.25, 0.5, 0.75))), rel=1e-9)
+    assert metrics.to_nearest(directions, directions)["upper_quartile"] == pytest.approx(0, abs=1e-6)
