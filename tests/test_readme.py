@@ -76,6 +76,10 @@ def test_the_rank_1_figures_on_unseen_digits_are_those_stored():
     assert f"without 2, 4 and 6, {base_2:.1f} % and {low_2:.1f} to {high_2:.1f} %." in TEXT
     adacos = [mean("adacos", split, "retrieval", "rank_1") for split in ("-without-7-8-9", "-without-2-4-6")]
     assert f"has {adacos[0]:.1f} and {adacos[1]:.1f} % by nearest neighbour" in TEXT
+    near, plain = ([round(mean(loss, split, "unseen_to_weight", "median") / 100) for split in ("-without-7-8-9",
+                    "-without-2-4-6")] for loss in ("adacos", "norm-softmax"))  # fmt: skip
+    assert f"{near[0]} and {near[1]} degrees from the weight of a trained one" in TEXT
+    assert len(set(plain)) == 1 and f"where normalised softmax's is {plain[0]}." in TEXT
 
 
 def test_the_equal_error_rates_on_unseen_digits_are_those_stored():

@@ -180,6 +180,8 @@ def test_norm_softmax_at_another_scale_is_not_the_control(results):
     assert plot_compare.base_runs(study, groups, "norm-softmax", other) == []
     study.runs.append({**groups["norm-softmax"][0], "scale": 5.0, "part": "control"})
     assert [f["scale"] for f in plot_compare.base_runs(study, groups, "norm-softmax", other)] == [5.0]
+    study.runs[-1]["schedule"] = "constant"
+    assert plot_compare.base_runs(study, groups, "norm-softmax", other) == []
 
 
 def test_runs_of_an_older_recipe_are_set_aside(results):
