@@ -1,6 +1,7 @@
 """README's own sentences against the stored results; its tables are written by experiments.py."""
 
 import json
+from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 
@@ -13,10 +14,10 @@ TEXT = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 MARGINS = [loss for loss, entry in LOSSES.items() if entry.own_margin]
 
 
-def values(loss: str, name: str, *keys: str) -> dict[int, float]:
-    """{seed: a figure of a stored MNIST run, in per cent}."""
+def values(loss: str, name: str, *keys: str, dataset: str = "mnist") -> dict[int, float]:
+    """{seed: a figure of a stored run, in per cent}."""
     found = {}
-    for path in (ROOT / "report" / "results").glob(f"mnist-{loss}-512d-seed[0-9]{name}.json"):
+    for path in (ROOT / "report" / "results").glob(f"{dataset}-{loss}-512d-seed[0-9]{name}.json"):
         facts = value = json.loads(path.read_text())
         for key in keys:
             value = value[key]
@@ -108,4 +109,23 @@ def test_no_margin_is_told_from_normalised_softmax_by_accuracy():
     assert "On MNIST no margin can be told from normalised softmax at the same scale by its accuracy." in TEXT
     for loss in MARGINS:
         low, high = interval(loss, "", "accuracy", "head", "value")
+        assert low <= 0 <= high
+
+
+def test_on_cifar10_it_is_normalising():
+    losses = ("softmax", "norm-softmax", "arcface")
+    eers = {loss: values(loss, "", "verification", "eer", dataset="cifar10") for loss in losses}
+    accuracies = {loss: values(loss, "", "accuracy", "head", "value", dataset="cifar10") for loss in losses}
+    assert all(len(found) == 3 for found in (*eers.values(), *accuracies.values()))
+    softmax, plain, arcface = (fmean(found.values()) for found in eers.values())
+    assert f"takes the equal error rate from {softmax:.2f} to {plain:.2f} % (three seeds)" in TEXT
+    assert f"ArcFace's margin on top, {arcface:.2f} %, cannot be told from that" in TEXT
+    assert paired_interval(eers["norm-softmax"], eers["softmax"])[1] < 0
+    means = [fmean(found.values()) for found in accuracies.values()]
+    assert f"({min(means):.2f} to {max(means):.2f} %)" in TEXT
+    for ours, base, found in (
+        ("arcface", "norm-softmax", eers),
+        *((a, b, accuracies) for a, b in combinations(losses, 2)),
+    ):
+        low, high = paired_interval(found[ours], found[base])
         assert low <= 0 <= high
