@@ -19,7 +19,7 @@ def colours_of(images: torch.Tensor) -> np.ndarray:
     return images[:, :, images.shape[2] // 2, images.shape[3] // 2].numpy()
 
 
-@pytest.mark.parametrize("size", [None, 8, 40])
+@pytest.mark.parametrize("size", [None, 16, 40])
 def test_own_folder_with_its_own_split(tmp_path, size):
     write_tree(tmp_path, True)
     for ignored in (
