@@ -219,8 +219,8 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
     figure, places = panel_grid(len(panels), len(draw), width)
     heading = f"{data_title(first)}: {dim}-D test embeddings and class weights"
     figure.suptitle(heading, fontsize=10, y=1 - 0.05 / figure.get_figheight())
-    for points, (top, frames) in zip(panels, places, strict=True):
-        figure.text(*top, points.panel_title(), ha="center", va="top", fontsize=8)
+    for points, ((middle, top), frames) in zip(panels, places, strict=True):
+        figure.text(middle, top, points.panel_title(), ha="center", va="top", fontsize=8)
         for part, frame in zip(draw, frames, strict=True):
             axes = figure.add_axes(frame, projection="3d" if dim == 3 else None)
             part(axes, points)
