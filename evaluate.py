@@ -154,15 +154,17 @@ def evaluate_arrays(test: dict, train_x: np.ndarray, train_y: np.ndarray, loss: 
         },
         "angular_fisher_score": fisher if np.isfinite(fisher) else None,  # None: all class centres coincide
         "pairs_from": "test images of the held-out classes" if unseen else "test images",
-        **(pair_figures(test["unseen_embeddings"], test["unseen_labels"]) if unseen else pair_figures(x, y)),
-        **(
-            {
-                "verification_trained_classes": pair_figures(x, y, ("verification",))["verification"],
-                "unseen_to_weight": measure.to_nearest(test["unseen_embeddings"], weights),
-            }
-            if unseen
-            else {}
-        ),
+        **(unseen_figures(test) if unseen else pair_figures(x, y)),
+    }
+
+
+def unseen_figures(test: dict) -> dict:
+    """Pair figures of held-out classes, how near they come to the trained ones' weights, and the latter's pairs."""
+    trained = pair_figures(test["embeddings"], test["labels"], ("verification",))
+    return {
+        **pair_figures(test["unseen_embeddings"], test["unseen_labels"]),
+        "verification_trained_classes": trained["verification"],
+        "unseen_to_weight": measure.to_nearest(test["unseen_embeddings"], test["weights"]),
     }
 
 

@@ -37,17 +37,17 @@ def claims(main: dict[str, dict], open_set: dict[str, dict[str, dict]]) -> list[
     """
     splits = sorted({split for by_split in open_set.values() for split, groups in by_split.items() if groups}) or [""]
     wanted = (
-        ("intra", "arcface", "norm-softmax", "intra", "lower", True, main),
-        ("inter", "arcface", "norm-softmax", "inter", "higher", True, main),
-        ("w_ec", "arcface", "norm-softmax", "w_ec", "lower", True, main),
-        ("accuracy", "arcface", "norm-softmax", "accuracy", "higher", True, main),
-        ("normalising", "norm-softmax", "softmax", "eer", "lower", False, main),
-        ("verification", "arcface", "softmax", "eer", "lower", False, main),
-        ("order", "arcface", "cosface", "accuracy", "higher", True, main),
+        ("intra", "arcface", "norm-softmax", "intra", "lower", True),
+        ("inter", "arcface", "norm-softmax", "inter", "higher", True),
+        ("w_ec", "arcface", "norm-softmax", "w_ec", "lower", True),
+        ("accuracy", "arcface", "norm-softmax", "accuracy", "higher", True),
+        ("normalising", "norm-softmax", "softmax", "eer", "lower", False),
+        ("verification", "arcface", "softmax", "eer", "lower", False),
+        ("order", "arcface", "cosface", "accuracy", "higher", True),
     )
     rows = []
-    for key, loss, base, measure, expected, same_scale, groups in wanted:
-        found = {name: claim(groups.get(name, {}), loss, base, measure, expected, same_scale) for name in main}
+    for key, loss, base, measure, expected, same_scale in wanted:
+        found = {name: claim(groups, loss, base, measure, expected, same_scale) for name, groups in main.items()}
         rows.append({"key": key, "split": None, "found": found})
     for split in splits:
         held = {name: open_set.get(name, {}).get(split, {}) for name in main}

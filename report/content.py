@@ -113,12 +113,12 @@ def by_scale(groups: dict, controls: list[dict]) -> list[dict]:
     Empty without a control: the main tables then say as much.
     """
     arcface = groups.get("arcface")
-    plain = sorted([groups[loss] for loss in ("norm-softmax",) if loss in groups] + controls,
-                   key=lambda members: next(iter(members.values()))["scale"])  # fmt: skip
     if not controls or not arcface:
         return []
+    own, adacos = ([groups[loss]] if loss in groups else [] for loss in ("norm-softmax", "adacos"))
+    plain = sorted(own + controls, key=lambda members: next(iter(members.values()))["scale"])
     rows = []
-    for members in (*plain, *([groups["adacos"]] if "adacos" in groups else []), arcface):
+    for members in (*plain, *adacos, arcface):
         first = next(iter(members.values()))
         rows.append({"title": LOSSES[first["loss"]].title, "settings": settings_text(first), "n": len(members),
                      "cells": [cell(members, MEASURES[name]) for name in TABLES["low"]],

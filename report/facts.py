@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from losses import LOSSES, WITHOUT_SCALE
+from plot_compare import SHARED as SAME_RECIPE
 from plot_style import data_title
 from recipes import Settings
 from runs import read_json
@@ -21,8 +22,7 @@ DATASETS = ("mnist", "cifar10")
 DIM = 512  # the main comparison's
 LEVEL = 0.95
 # What two runs must share for their difference to be the loss's doing. Precision: bf16 and fp32 differ by noise alone.
-SHARED = ("epochs", "batch_size", "lr", "schedule", "widths", "shift", "flip", "fingerprint", "unseen_classes",
-          "margin_warmup", "scale_start")  # fmt: skip
+SHARED = (*SAME_RECIPE, "unseen_classes", "scale_start")
 MINUS = "−"
 
 
