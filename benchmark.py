@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from errors import command_line
-from options import Parser, count, positive
+from options import Parser, count, positive, processor
 from runs import finished_runs, read_json, write_json
 
 ROOT = Path(__file__).resolve().parent
@@ -32,7 +32,7 @@ def machine() -> dict:
     import torch
 
     return {
-        "processor": torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or "unknown",
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(), "bf16": torch.ops.mkldnn._is_mkldnn_bf16_supported(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

@@ -25,6 +25,9 @@ SCALES = (1, 4, 16, 64)
 PLAIN_SCALES, PLAIN_SEEDS = (2, 4), 3
 # ArcFace's margin has no feasible region beyond 1.68 radians for ten classes, CosFace's beyond 1.11.
 MARGINS = {"arcface": (0.1, 0.3, 0.5, 1.0, 1.8), "cosface": (0.1, 0.35, 0.7, 1.0, 1.3)}
+# In the plane: the papers' 0.5 and 0.35 among them. Feasible are ArcFace's margins under 0.628, CosFace's under 0.191.
+PLANE_MARGINS = {"arcface": (0.15, 0.3, 0.5, 0.8, 1.2), "cosface": (0.05, 0.1, 0.2, 0.35, 0.7)}
+PLANE_SCALES = (4, 16, 64)  # ten centres need 15.1 to reach a probability of 0.9 on the circle
 BATCHES, RATES = (64, 256, 1024), (0.005, 0.025, 0.125, 0.625)
 DIMENSIONS = (2, 3, 8, 32, 128, 512, 1024)
 BUDGETS = {"mnist": (1, 2, 4, 16), "cifar10": (2, 5)}  # epochs, beside the recipe's: what time buys
@@ -36,7 +39,7 @@ SECONDS_BESIDE = 25.0
 class Run(NamedTuple):
     """One run of the study: what train.py is called with. extra: (flag, value) pairs beyond the recipe."""
 
-    part: str  # of the study: main, control, drawn, open, budget or sensitivity
+    part: str  # of the study: main, control, drawn, open, budget, sensitivity or plane
     dataset: str
     loss: str
     embedding_dim: int = 512
@@ -73,7 +76,7 @@ def study(seeds: int | None = None) -> list[Run]:
     count = {dataset: seeds or n for dataset, n in SEEDS.items()}
     parts = [
         table("mnist", range(1)), table("cifar10", range(1)), table("mnist", range(1, count["mnist"])),
-        plain_scales(), drawn("mnist"), budgets("mnist"), open_set(range(1)), sensitivity(),
+        plain_scales(), drawn("mnist"), budgets("mnist"), open_set(range(1)), sensitivity(), plane(),
         table("cifar10", range(1, min(2, count["cifar10"]))), drawn("cifar10"), budgets("cifar10"),
         open_set(range(1, 3)), table("cifar10", range(2, count["cifar10"])),
     ]  # fmt: skip
@@ -129,6 +132,15 @@ def sensitivity() -> Iterator[Run]:
             yield from (run(loss, seed=seed, margin_warmup=part) for part in (0.0, 0.25, 0.5, 0.8))
         yield from (Run("sensitivity", "mnist", "arcface", dim, seed) for dim in DIMENSIONS)
     yield Run("sensitivity", "cifar10", "arcface", extra=(("margin-warmup", 0.0),))
+
+
+def plane() -> Iterator[Run]:
+    """Margin by scale in two dimensions, where theory leaves the larger margins no room: what becomes of them?"""
+    grids = {"norm-softmax": (None,), **PLANE_MARGINS}
+    for loss, margins in grids.items():
+        for margin, scale in ((m, s) for m in margins for s in PLANE_SCALES):
+            settings = (("scale", scale), *([("margin", margin)] if margin else []), ("epochs", GRID_EPOCHS))
+            yield Run("plane", "mnist", loss, 2, extra=settings)
 
 
 def seconds(run: Run, stored: list[dict]) -> float:

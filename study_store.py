@@ -150,7 +150,7 @@ def collect(run: Run, places: Places) -> None:
         if accuracy < 2 / classes:
             facts["failed"] = f"ended near chance: {100 * accuracy:.1f} % of the test images right"
         path = stored_as(run, places.results, facts)
-        if run.part not in ("sensitivity", "budget") or facts["embedding_dim"] <= DRAWABLE:
+        if run.part not in ("sensitivity", "budget"):
             write_arrays(path.with_suffix(".npz"), **small_arrays(folder, facts))
         write_json(path, facts)  # last: it marks the run as stored
     except BAD_CONTENT as error:

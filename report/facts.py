@@ -23,6 +23,7 @@ DIM = 512  # the main comparison's
 LEVEL = 0.95
 # What two runs must share for their difference to be the loss's doing. Precision: bf16 and fp32 differ by noise alone.
 SHARED = (*SAME_RECIPE, "unseen_classes", "scale_start")
+MADE_TO_FAIL = ("sensitivity", "plane")  # grids are there to find failures
 MINUS = "−"
 
 
@@ -92,7 +93,7 @@ def stored_runs(results: Path) -> tuple[list[Run], list[str]]:
         facts = read_json(path)
         measured = MEASURES["accuracy"].read(facts) is not None
         if not measured or "failed" in facts:
-            failed += [path.stem] if facts.get("part") != "sensitivity" else []  # grids are there to find failures
+            failed += [path.stem] if facts.get("part") not in MADE_TO_FAIL else []
         if measured:
             # A name is train.py's own, then what is not the recipe's as -flag=value.
             suffix = re.sub(r".*-seed\d+", "", path.stem)

@@ -69,6 +69,20 @@ def test_the_device_is_described_with_its_threads(monkeypatch, count, words):
     assert options.describe_device(torch.device("cpu")).split(", ")[:2] == ["cpu", words]
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("AMD EPYC", "AMD EPYC (family 25, model 17)"), ("AMD Ryzen 9 7950X", "AMD Ryzen 9 7950X")],
+)
+def test_a_processor_without_a_number_is_told_by_its_family_and_model(monkeypatch, tmp_path, name, said):
+    facts = tmp_path / "cpuinfo"
+    facts.write_text(f"cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: {name}\nstepping\t: 1\n")
+    monkeypatch.setattr(options, "CPU_FACTS", facts)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": name})
+    assert options.processor() == said
+    monkeypatch.setattr(options, "CPU_FACTS", tmp_path / "nothing")
+    assert options.processor() == name
+
+
 def test_the_numbers_of_a_run_are_all_on_record(finished_run, tiny_data):
     metrics, data = read_json(finished_run / "metrics.json"), load_dataset("folder", tiny_data, 16)
     expected = {
