@@ -11,6 +11,9 @@ import math
 # 13, 14: Musin and Tarasov 2012, 2015; 24: Robinson 1961.
 TAMMES = {5: 90.0, 6: 90.0, 7: 77.8695, 8: 74.8585, 9: 70.5288, 10: 66.1468, 11: 63.4349, 12: 63.4349, 13: 57.1367,
           14: 55.6706, 24: 43.6908}  # fmt: skip
+# Solved cases by dimension, in radians. Ten points in 4-D are the midpoints of a simplex's edges: Bachoc and Vallentin
+# 2009.
+SOLVED = {3: {count: math.radians(angle) for count, angle in TAMMES.items()}, 4: {10: math.acos(1 / 6)}}
 
 WITH_MARGIN = ("sphereface", "cosface", "arcface", "combined", "li-arcface")
 
@@ -30,8 +33,9 @@ class Bound(float):
 def largest_spacing(num_classes: int, embedding_dim: int) -> Bound:
     """Largest angle (radians) by which all of C directions in d dimensions can differ from each other.
 
-    Exact for d = 1 and 2, C <= d + 1 (regular simplex), C <= 2d (Rankin 1955: 90 degrees) and the solved cases of
-    d = 3; otherwise an upper bound from the area of the caps around the directions. ValueError for C < 2 or d < 1.
+    Exact for d = 1 and 2, C <= d + 1 (regular simplex), C <= 2d (Rankin 1955: 90 degrees), the solved cases of d = 3
+    and ten points in d = 4; otherwise an upper bound from the area of the caps around the directions. ValueError for
+    C < 2 or d < 1.
     """
     if num_classes < 2 or embedding_dim < 1:
         raise ValueError(f"{num_classes} classes in {embedding_dim} dimensions: need at least 2 and 1")
@@ -43,17 +47,18 @@ def largest_spacing(num_classes: int, embedding_dim: int) -> Bound:
         return Bound(2 * math.pi / num_classes, "circle")
     if num_classes <= 2 * embedding_dim:
         return Bound(math.pi / 2, "orthoplex")
-    if embedding_dim == 3 and num_classes in TAMMES:
-        return Bound(math.radians(TAMMES[num_classes]), "best packing in 3-D")
+    solved = SOLVED.get(embedding_dim, {})
+    if num_classes in solved:
+        return Bound(solved[num_classes], f"best packing in {embedding_dim}-D")
     from scipy.special import betaincinv
 
     # C caps of half the spacing do not overlap; a cap of angle a <= 90 deg covers I_{sin^2 a}((d-1)/2, 1/2) / 2.
     half = math.asin(math.sqrt(betaincinv((embedding_dim - 1) / 2, 0.5, 2 / num_classes)))
     bound = Bound(min(2 * half, math.pi / 2), "upper bound by cap area", exact=False)
-    # One more direction never widens the spacing, so the solved cases of d = 3 below C bound it as well.
-    fewer = [math.radians(angle) for n, angle in TAMMES.items() if embedding_dim == 3 and n < num_classes]
+    # One more direction never widens the spacing, so the solved cases below C bound it as well.
+    fewer = [angle for count, angle in solved.items() if count < num_classes]
     if fewer and min(fewer) < bound:
-        return Bound(min(fewer), "upper bound by a best packing of fewer in 3-D", exact=False)
+        return Bound(min(fewer), f"upper bound by a best packing of fewer in {embedding_dim}-D", exact=False)
     return bound
 
 
@@ -61,7 +66,7 @@ def maximum_margin(loss: str, num_classes: int, embedding_dim: int, *, m1: float
     """Least margin that leaves no feasible region, for a loss with a margin of its own: usable ones lie below it.
 
     A region is feasible when an embedding at its own class centre still beats the nearest other class, psi(0) > cos(a)
-    with a the spacing: ArcFace and Li-ArcFace m < a, CosFace m < 1 - cos(a) (CosFace Sec. 3.3: C / (C - 1) only where
+    with a the spacing: ArcFace and Li-ArcFace m < a, CosFace m < 1 - cos(a) (CosFace Sec. 3.4: C / (C - 1) only where
     C <= d + 1), SphereFace any m. For `combined`, the largest m3 for the given m1 and m2. ValueError for other losses.
     """
     if loss not in WITH_MARGIN:

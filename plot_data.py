@@ -1,7 +1,8 @@
 """The study's stored results as the figures need them: chosen, grouped and compared. Reads report/results/ only."""
 
+import math
 import re
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from plot_tables import checked, key_of
 from recipes import Settings
 from runs import read_arrays, read_json
 
+LEVEL = 0.95  # of intervals
+GRIDS = ("sensitivity", "plane")  # parts of the study
 VARIED = {"margin": ("m1", "m2", "m3")}  # the settings behind a flag, where it is not one of the same name
 
 
@@ -82,15 +85,15 @@ class Study:
             raise NotStored(f"ArcFace runs on {dataset} with several numbers of epochs")
         return sorted(found, key=lambda f: f["epochs"])
 
-    def grid(self, loss: str, names: tuple[str, ...], dataset: str = "mnist") -> list[dict]:
-        """Sensitivity runs of a loss, failed ones included, whose name gives values for just these flags.
+    def grid(self, loss: str, names: tuple[str, ...], dataset: str = "mnist", dim: int = 512) -> list[dict]:
+        """A grid's runs of a loss, failed ones included, whose name gives values for just these flags.
 
         Only the most that differ in nothing but these flags, seed and precision, as in `by_loss`.
         """
         pattern = "".join(f"-{name}=[^-]+(?:-\\d+)?" for name in names)
-        whole = re.compile(rf"{dataset}-{loss}-512d-seed\d+{pattern}-epochs=\d+")
+        whole = re.compile(rf"{dataset}-{loss}-{dim}d-seed\d+{pattern}-epochs=\d+")
         lost = [f for f in self.failed if "accuracy" not in f]
-        found = [f for f in (*self.runs, *lost) if whole.fullmatch(f["name"]) and f["part"] == "sensitivity"]
+        found = [f for f in (*self.runs, *lost) if whole.fullmatch(f["name"]) and f["part"] in GRIDS]
         varied = {
             "seed",
             "precision",
@@ -99,12 +102,12 @@ class Study:
         same = [f.name for f in fields(Settings) if f.name not in varied]
         return most_alike(found, lambda facts: str([facts.get(name) for name in same] + [facts["fingerprint"]]))
 
-    def margin_grid(self, loss: str) -> list[dict]:
-        """`grid` of scale and margin, with normalised softmax of the same recipe as its row without a margin."""
-        runs = self.grid(loss, ("scale", "margin"))
+    def margin_grid(self, loss: str, dim: int = 512, more: tuple[str, ...] = ()) -> list[dict]:
+        """`grid` of scale, margin and `more` flags, with normalised softmax of the same recipe as its first row."""
+        runs = self.grid(loss, ("scale", "margin", *more), dim=dim)
         names = ("epochs", "batch_size", "lr", "schedule", "widths", "fingerprint")
         alike = {str([f.get(name) for name in names]) for f in runs}
-        plain = self.grid("norm-softmax", ("scale",))
+        plain = self.grid("norm-softmax", ("scale", *more), dim=dim)
         return [*(f for f in plain if str([f.get(name) for name in names]) in alike), *runs]
 
 
@@ -149,21 +152,22 @@ class Difference(NamedTuple):
     n: int
 
 
-def paired_difference(
-    ours: list[dict], others: list[dict], value: Callable[[dict], float] = head_accuracy
-) -> Difference:
-    """Of runs that share a seed: value(ours) - value(others), Student's t over the seeds. ValueError without a pair."""
-    theirs = {f["seed"]: value(f) for f in others}
-    differences = np.array([value(f) - theirs[f["seed"]] for f in ours if f["seed"] in theirs])
-    n = len(differences)
-    if n == 0:
-        raise ValueError("no seed in common")
-    if n == 1:
-        return Difference(float(differences[0]), float("inf"), 1)
-    from scipy.stats import t
+def half_width(values: Sequence[float]) -> float:
+    """Half of Student's interval of the mean of values at LEVEL; infinite for one value."""
+    if len(values) < 2:
+        return math.inf
+    from scipy.special import stdtrit
 
-    half = t.ppf(0.975, n - 1) * differences.std(ddof=1) / n**0.5
-    return Difference(float(differences.mean()), float(half), n)
+    return float(stdtrit(len(values) - 1, (1 + LEVEL) / 2) * np.std(values, ddof=1) / math.sqrt(len(values)))
+
+
+def paired_difference(ours: list[dict], others: list[dict]) -> Difference:
+    """Accuracy of ours less that of others, over runs that share a seed. ValueError without a pair."""
+    theirs = {f["seed"]: head_accuracy(f) for f in others}
+    differences = [head_accuracy(f) - theirs[f["seed"]] for f in ours if f["seed"] in theirs]
+    if not differences:
+        raise ValueError("no seed in common")
+    return Difference(float(np.mean(differences)), half_width(differences), len(differences))
 
 
 def seeds_of(groups: dict[str, list[dict]]) -> str:

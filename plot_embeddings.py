@@ -26,6 +26,7 @@ def catalogue(study, output_dir: Path, data_dir: str) -> dict[str, Callable]:
     import plot_diagram
     import plot_images
     import plot_open_set
+    import plot_plane
     import plot_points
     import plot_theory
     import plot_training
@@ -43,6 +44,7 @@ def catalogue(study, output_dir: Path, data_dir: str) -> dict[str, Callable]:
         figures[f"angles_{dataset}"] = partial(plot_compare.angle_table, study, dataset)
         figures[f"images_{dataset}"] = partial(plot_images.nearest_and_farthest, dataset, output_dir, data_dir)
         figures[f"mistakes_{dataset}"] = partial(plot_images.worst_mistakes, dataset, output_dir, data_dir)
+    figures["plane_margins"] = partial(plot_plane.plane_margins, study)
     figures["time_to_accuracy"] = partial(plot_training.time_to_accuracy, study)
     for name in ("open_set_table", "unseen_classes"):
         figures[name] = partial(getattr(plot_open_set, name), study)
@@ -119,6 +121,8 @@ def main() -> int:
     add("--data-dir", default="data", help="the data, for the figures of test images (default: data)")
     flags = parser.parse_args()
     figures = Path(flags.figures_dir)
+    if flags.runs and flags.only:
+        parser.error(f"--only {flags.only[0]}: it picks from the study's figures; leave it or the run folders out")
     if flags.runs:
         print("\n".join(f"wrote {run_figure(Path(run), figures, flags.format)}" for run in flags.runs))
         return 0

@@ -41,7 +41,7 @@ class Points:
             raise RunError("embeddings.npz and metrics.json do not fit together: train that run again")
 
     def heading(self) -> str:
-        """'CIFAR-10 (JPEG copy), ArcFace (s = 16, m2 = 0.3): 88.9 %'."""
+        """'CIFAR-10 (JPEG copy), ArcFace (s = 16, m₂ = 0.3): 88.9 %'."""
         return f"{data_title(self.facts)}, {self.title()}"
 
     def panel_title(self) -> str:
@@ -50,7 +50,7 @@ class Points:
         return f"{name}: {100 * self.facts['test_accuracy']:.1f} %\n{settings.rstrip(')')}"
 
     def title(self) -> str:
-        """'ArcFace (s = 16, m2 = 0.3): 98.9 %'."""
+        """'ArcFace (s = 16, m₂ = 0.3): 98.9 %'."""
         return f"{loss_title(self.facts)}: {100 * self.facts['test_accuracy']:.1f} %"
 
 

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from losses import LOSSES
+from losses import LOSSES, Margins
 from runs import RunError, write_whole
 
 # Okabe and Ito's eight (jfly.uni-koeln.de/color), then a grey and a brown; every class is also labelled in the picture.
@@ -28,6 +28,7 @@ CLASS_COLOURS = (
     "#7F7F7F",
     "#8C510A",
 )
+SIGNS = {"m1": "m₁", "m2": "m₂", "m3": "m₃"}  # of the margins, in titles and captions
 DPI = 200
 DATA_TITLES = {
     "mnist": "MNIST",
@@ -83,12 +84,22 @@ def channels(facts: dict) -> str:
     return "/".join(map(str, facts["widths"]))
 
 
+def margin_texts(margins: dict) -> list[str]:
+    """['m₂ = 0.3', 'm₃ = 0.2']: those of m1, m2 and m3 in `margins` that are a margin."""
+    none = Margins()._asdict()
+    return [f"{sign} = {margins[name]:.3g}" for name, sign in SIGNS.items() if margins[name] != none[name]]
+
+
+def settings_text(facts: dict) -> str:
+    """'s = 16, m₂ = 0.5', the settings of a run's head; nothing for softmax."""
+    scale = [f"s = {facts['scale']:.3g}"] if facts["loss"] != "softmax" else []
+    return ", ".join(scale + margin_texts(facts))
+
+
 def loss_title(facts: dict) -> str:
-    """The loss and what it was trained with: 'ArcFace (s = 16, m2 = 0.5)'."""
-    default = {"m1": 1, "m2": 0, "m3": 0}
-    parts = [f"s = {facts['scale']:.3g}"] if facts["loss"] != "softmax" else []
-    parts += [f"{name} = {facts[name]:.3g}" for name, value in default.items() if facts[name] != value]
-    return LOSSES[facts["loss"]].title + (f" ({', '.join(parts)})" if parts else "")
+    """The loss and what it was trained with: 'ArcFace (s = 16, m₂ = 0.5)'."""
+    settings = settings_text(facts)
+    return LOSSES[facts["loss"]].title + (f" ({settings})" if settings else "")
 
 
 def save(figure: Figure, folder: Path, name: str, kind: str = "png") -> Path:

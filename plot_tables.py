@@ -81,7 +81,8 @@ def table_rows(runs: list[dict]) -> list[dict]:
             "map_at_r": [_percent(f["retrieval"].get("map_at_r")) for f in members],
         }
         interval = [100 * first["accuracy"]["head"][end] for end in ("low", "high")] if len(members) == 1 else None
-        marks = f", without {', '.join(first['unseen_classes'])} (pairs of these)" if first["unseen_classes"] else ""
+        marks = f", without {', '.join(first['unseen_classes'])}" if first["unseen_classes"] else ""
+        marks += " (pairs of these)" if marks and not first.get("validation") else ""
         marks += f", {first['test_images']:,} validation images" if first.get("validation") else ""
         marks += f", {data_title(first)}" if len(copies) > 1 else ""
         rows.append({
@@ -147,16 +148,16 @@ def draw_table(rows: list[dict], title: str, folder: Path, name: str) -> Path:
     return save(figure, folder, name)
 
 
-def accuracy_tables(runs: list[dict], folder: Path) -> list[Path]:
-    """Write accuracy_DATASET.png and .json into `folder` for each data set among measured runs; returns the paths."""
+def accuracy_tables(runs: list[dict], folder: Path, name: str = "accuracy") -> list[Path]:
+    """Write NAME_DATASET.png and .json into `folder` for each data set among measured runs; returns the paths."""
     written = []
     for dataset in sorted({facts["dataset"] for facts in runs}):
         chosen = [facts for facts in runs if facts["dataset"] == dataset]
         rows = table_rows(chosen)
         title = f"{copies_of(chosen)}: accuracy, angles, verification and retrieval on {images_of(chosen)}"
-        written.append(draw_table(rows, title, folder, f"accuracy_{dataset}"))
-        write_json(folder / f"accuracy_{dataset}.json", {"dataset": dataset, "rows": rows})
-        written.append(folder / f"accuracy_{dataset}.json")
+        written.append(draw_table(rows, title, folder, f"{name}_{dataset}"))
+        write_json(folder / f"{name}_{dataset}.json", {"dataset": dataset, "rows": rows})
+        written.append(folder / f"{name}_{dataset}.json")
     return written
 
 
@@ -166,10 +167,14 @@ def copies_of(runs: list[dict]) -> str:
 
 
 def images_of(runs: list[dict]) -> str:
-    """How many test images some runs were measured on, for a heading: '6,989 to 10,000 test images'."""
-    counts = [facts["test_images"] for facts in runs if not facts.get("validation")] or [runs[0]["test_images"]]
+    """How many test images some runs were measured on, for a heading: '6,989 to 10,000 test images'.
+
+    Validation images are named in their rows, and here where there is nothing else.
+    """
+    tested = [facts["test_images"] for facts in runs if not facts.get("validation")]
+    counts = tested or [facts["test_images"] for facts in runs]
     low, high = min(counts), max(counts)
-    return f"{low:,} test images" if low == high else f"{low:,} to {high:,} test images"
+    return f"{low:,}{f' to {high:,}' if low != high else ''} {'test' if tested else 'validation'} images"
 
 
 def markdown(runs: list[dict]) -> str:

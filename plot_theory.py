@@ -10,7 +10,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from bounds import largest_spacing, maximum_margin, minimum_scale
 from losses import LOSSES, PRESETS, Margins, target_psi
 from plot_data import Drawn
-from plot_style import CLASS_COLOURS, loss_style
+from plot_style import CLASS_COLOURS, loss_style, margin_texts
 
 BLUE, ORANGE, GREEN, RED = CLASS_COLOURS[:4]
 
@@ -41,7 +41,7 @@ def target_logit() -> Drawn:
                       linestyle=":")  # fmt: skip
             axes.plot(turn, psi(np.array([math.radians(turn)]), margins), "o", color=style["color"], markersize=4)
     own = LOSSES["li-arcface"].margins.m2
-    axes.plot(degrees, 1 - 2 / math.pi * (theta + own), label=f"Li-ArcFace (m = {own:g})", **loss_style("li-arcface"))
+    axes.plot(degrees, 1 - 2 / math.pi * (theta + own), label=f"Li-ArcFace (m₂ = {own:g})", **loss_style("li-arcface"))
     axes.set(xlabel="target angle θ, degrees", ylabel="target logit / s", xlim=(0, 180), xticks=range(0, 181, 30))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower left")
@@ -49,15 +49,15 @@ def target_logit() -> Drawn:
     return Drawn(
         figure,
         "Target logit over the target angle for the papers' margins, s = 1. Dashed: the continuation past "
-        f"m1 θ + m2 = π (dots; {', '.join(turned)}), which keeps the logit falling up to 180°; dotted: what "
-        "cos(m1 θ + m2) − m3 alone would do there, rewarding samples for moving away. Only the target's logit is "
+        f"m₁ θ + m₂ = π (dots; {', '.join(turned)}), which keeps the logit falling up to 180°; dotted: what "
+        "cos(m₁ θ + m₂) − m₃ alone would do there, rewarding samples for moving away. Only the target's logit is "
         "changed; all other classes keep cos θ, the norm-softmax curve (for Li-ArcFace (π − 2θ)/π).",
     )
 
 
 def legend(name: str, margins: Margins) -> str:
-    """'ArcFace (m2 = 0.5)'."""
-    given = [f"{k} = {v:g}" for k, v in margins._asdict().items() if v != Margins()._asdict()[k]]
+    """'ArcFace (m₂ = 0.5)'."""
+    given = margin_texts(margins._asdict())
     return LOSSES[name].title + (f" ({', '.join(given)})" if given else "")
 
 
@@ -88,7 +88,7 @@ def decision_margins() -> Drawn:
         figure,
         "Decision margins of the binary case, at the papers' margins. Blue: ψ(θ₁) > cos θ₂, the loss is content that "
         "the sample is of class 1; orange: the same for class 2; white: neither, the margin that training must empty. "
-        f"ArcFace's is the same angle everywhere, CosFace's is the same cosine, SphereFace's (m1 = "
+        f"ArcFace's is the same angle everywhere, CosFace's is the same cosine, SphereFace's (m₁ = "
         f"{LOSSES['sphereface'].margins.m1:g}) vanishes at θ = 0. Softmax has no margin, and its boundary moves "
         "with the lengths of the weights.",
     )
@@ -121,19 +121,21 @@ def feasible_margins() -> Drawn:
         axes.set(xscale="log", xlabel="classes C", ylim=(0, None), xticks=(3, 5, 10, 20, 50, 100))
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_title(f"{LOSSES[name].title}: largest margin {'m2, radians' if name == 'arcface' else 'm3'}")
+        axes.set_title(f"{LOSSES[name].title}: largest margin {'m₂, radians' if name == 'arcface' else 'm₃'}")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.tight_layout()
     spare = math.degrees(largest_spacing(10, 2) - papers["arcface"]) / 2
-    rooms = ", ".join(f"{name.upper()} {maximum_margin('combined', 10, 2, m2=m.m2) - m.m3:.3f}".replace("-", "−")
-                      for name, m in PRESETS.items())  # fmt: skip
+    rooms = " and ".join(
+        f"{name.upper()}'s m₃ of {m.m3:g} would have to be under {maximum_margin('combined', 10, 2, m2=m.m2):.3f}"
+        for name, m in PRESETS.items()
+    )
     return Drawn(
         figure,
         "Below the solid line a sample on its own class weight still wins against the nearest other class: 2π/C for "
         "ArcFace and 1 − cos(2π/C) for CosFace on the circle; dashed, the bound where the simplex fits (d ≥ C − 1). "
         f"With ten classes in 2-D CosFace's {papers['cosface']:g} has no feasible region, ArcFace's "
-        f"{papers['arcface']:g} leaves ±{spare:.1f}°, and the combined presets none (largest m3 less theirs: {rooms}).",
+        f"{papers['arcface']:g} leaves ±{spare:.1f}°, and the combined presets none: {rooms}.",
     )
 
 

@@ -121,13 +121,15 @@ def target_angles(study: Study, dataset: str) -> Drawn:
 
 def roc(study: Study, dataset: str) -> Drawn:
     """ROC with logarithmic FAR over all pairs: test images of the trained classes, and of held-out classes."""
-    closed = {loss: f for loss, f in study.main(dataset).items() if "test_tar" in study.arrays(f[0])}
-    sets = [("all ten classes trained", closed, "test")] if closed else []
-    try:
-        for split, groups in study.open_set().items() if dataset == "mnist" else ():
-            sets.append((f"held-out classes {', '.join(split)}", groups, "unseen"))
-    except NotStored:
-        pass
+    groups_of = [("all ten classes trained", study.main(dataset), "test")]
+    with contextlib.suppress(NotStored):
+        opened = study.open_set() if dataset == "mnist" else {}
+        groups_of += [(f"held-out classes {', '.join(split)}", groups, "unseen") for split, groups in opened.items()]
+    sets = []
+    for title, groups, part in groups_of:
+        measured = {loss: [f for f in runs if f"{part}_tar" in study.arrays(f)] for loss, runs in groups.items()}
+        if measured := {loss: runs for loss, runs in measured.items() if runs}:
+            sets.append((title, measured, part))
     if not sets:
         raise NotStored(f"ROC points of runs on {dataset}")
     shape = (2.4 * len(sets) + 0.4, 2.8) if len(sets) > 1 else (6.4, 4.2)
@@ -135,11 +137,10 @@ def roc(study: Study, dataset: str) -> Drawn:
     pairs = []
     for axes, (title, groups, part) in zip(panels.flat, sets, strict=True):
         for loss, members in groups.items():
-            curves = [a for a in map(study.arrays, members) if f"{part}_tar" in a]
-            if curves:
-                tar = np.mean([100 * a[f"{part}_tar"] for a in curves], axis=0)
-                axes.plot(curves[0][f"{part}_far"], tar, label=LOSSES[loss].title, **loss_style(loss))
-                count = curves[0][f"{part}_impostor"].sum()
+            curves = [study.arrays(f) for f in members]
+            tar = np.mean([100 * a[f"{part}_tar"] for a in curves], axis=0)
+            axes.plot(curves[0][f"{part}_far"], tar, label=LOSSES[loss].title, **loss_style(loss))
+        count = curves[0][f"{part}_impostor"].sum()
         pairs.append(f"{int(count):,}")
         axes.axvline(10 / count, color="black", linewidth=0.7, linestyle=":")
         axes.set(xscale="log", xlim=(1e-6, 1), xlabel="false accept rate")

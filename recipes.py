@@ -117,8 +117,8 @@ def recipe(dataset: str, loss: str, embedding_dim: int, num_classes: int) -> dic
 
 
 def is_crowded(num_classes: int, embedding_dim: int) -> bool:
-    """Whether so many classes must lie less than 90 degrees apart in so few dimensions."""
-    return largest_spacing(num_classes, embedding_dim) < math.pi / 2
+    """Whether so many classes must lie less than 90 degrees apart in so few dimensions (Rankin 1955: C > 2d)."""
+    return num_classes > 2 * embedding_dim
 
 
 def feasible_margins(loss: str, num_classes: int, embedding_dim: int) -> Margins:

@@ -23,11 +23,11 @@ FOLDER = "snapshots"
 
 
 class Recorder:
-    """Writes one run's snapshots; `wanted`: whether there are to be any, which a resumed run takes from its folder."""
+    """Writes one run's snapshots; `wanted`: whether there are to be any. A resumed run goes on where there are some."""
 
     def __init__(self, folder: Path, wanted: bool, dataset):
         self.folder = folder / FOLDER
-        self.wanted = wanted
+        self.wanted, self.recording = wanted, wanted or self.folder.is_dir()
         self.train = self._sample(dataset.train_images, dataset.train_labels)
         self.test = self._sample(dataset.test_images, dataset.test_labels)
 
@@ -44,12 +44,13 @@ class Recorder:
                 path.unlink()
             if self.wanted:
                 self.folder.mkdir(exist_ok=True)
+            self.recording = self.wanted
         except OSError as error:
             raise RunError(f"cannot make {self.folder}: {error.strerror}; choose another --output-dir") from None
 
     def record(self, trainer) -> None:
-        """Write the snapshot of `trainer` (train.Trainer) after its present number of epochs."""
-        if not (self.wanted or self.folder.is_dir()):
+        """Write the snapshot of `trainer` (trainer.Trainer) after its present number of epochs."""
+        if not self.recording:
             return
         weight = trainer.head.weight.detach().float().cpu()
         (train_x, train_y), (test_x, test_y) = ((trainer.embed(x), y) for x, y in (self.train, self.test))

@@ -97,6 +97,7 @@ def train(flags: argparse.Namespace) -> Path:
     Raises DataError and RunError for what a user can mend.
     """
     device = torch.device(options.pick_device(flags.device))
+    options.resolve(flags, flags.dataset, 10)  # what no data can mend, before any download; `prepare` asks again
     dataset, unseen, record = prepare(flags)
     settings = Settings.from_json(record["settings"])
     folder = Path(flags.output_dir) / (flags.name or settings.run_name())

@@ -18,7 +18,7 @@ from models import Backbone, build_backbone
 from recipes import SCHEDULES, Settings, is_crowded, likely_cause
 from runs import BAD_CONTENT, Diverged, RunError, check_optimizer, check_state
 
-LR_WARMUP = 0.1  # part of training over which the learning rates rise to their peak, before they fall to 0
+LR_WARMUP = 0.1  # part of training over which the learning rates rise to their peak
 MOMENTUM = 0.9
 HEAD_LR = 1.0  # Adam's learning rate for class weights of length 1, as a multiple of Muon's, divided by sqrt(d)
 BIAS_LR = 0.2  # the same for biases, whose scale is that of normalised activations
@@ -69,7 +69,7 @@ class Trainer:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     def schedule(self, step: int) -> None:
-        """Set learning rates and margin for `step` of the whole run: rates rise, then fall to 0."""
+        """Set learning rates and margin for `step` of the whole run: rates rise, then go as the schedule says."""
         progress = step / (self.settings.epochs * self.steps_per_epoch)
         falling = SCHEDULES[self.settings.schedule](max(0.0, progress - LR_WARMUP) / (1 - LR_WARMUP))
         rate = self.settings.lr * min((progress + 1e-3) / LR_WARMUP, falling)
@@ -79,6 +79,7 @@ class Trainer:
         grown = min(1.0, progress / warmup) if warmup else 1.0
         self.head.margin_fraction = grown
         if start is not None and full is not None:
+            start = min(start, full)
             self.head.scale = start * (full / start) ** grown
         elif start is not None:  # AdaCos: its own update alone would be at the ceiling before the classes part
             self.head.ceiling = start * (self.ceiling / start) ** grown

@@ -14,13 +14,14 @@ def papers() -> dict:
 
 
 def claim(groups: dict, loss: str, base: str, measure: str, expected: str, same_scale: bool = False) -> dict:
-    """Whether `loss` stands to `base` as expected ('higher' or 'lower'): 'yes', 'no', 'open' or 'unmeasured'."""
+    """Whether `loss` stands to `base` as expected ('higher' or 'lower'): 'yes', 'no', 'open', 'single' (one seed) or
+    'unmeasured'."""
     if loss not in groups or base not in groups:
         return {"verdict": "unmeasured", "difference": None}
     difference = paired(groups[loss], groups[base], MEASURES[measure], same_scale)
     if difference is None:
         return {"verdict": "unmeasured", "difference": None}
-    verdict = {"undecided": "open", "single": "open", expected: "yes"}.get(difference["verdict"], "no")
+    verdict = {"undecided": "open", "single": "single", expected: "yes"}.get(difference["verdict"], "no")
     return {"verdict": verdict, "difference": difference}
 
 

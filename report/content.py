@@ -6,12 +6,13 @@ from statistics import fmean
 from typing import Any
 
 from losses import LOSSES
-from plot_style import channels, data_title
+from plot_data import LEVEL
+from plot_style import channels, data_title, settings_text
+from recipes import CROWDED
 from report.claims import claims, paper_angles, papers
 from report.facts import (
     DATASETS,
     DIM,
-    LEVEL,
     MEASURES,
     TABLES,
     Run,
@@ -22,7 +23,6 @@ from report.facts import (
     number,
     paired,
     set_aside,
-    settings_text,
     sources,
     span,
     stored_runs,
@@ -108,11 +108,11 @@ def controls_of(runs: list[Run], dataset: str) -> list[dict]:
 
 
 def by_scale(groups: dict, controls: list[dict]) -> list[dict]:
-    """NSL at every scale it was run at, beside AdaCos and ArcFace; with its EER less ArcFace's, paired.
+    """NSL at every scale it was run at, beside AdaCos and ArcFace; with EER less ArcFace's, accuracy less softmax's.
 
     Empty without a control: the main tables then say as much.
     """
-    arcface = groups.get("arcface")
+    arcface, softmax = groups.get("arcface"), groups.get("softmax")
     if not controls or not arcface:
         return []
     own, adacos = ([groups[loss]] if loss in groups else [] for loss in ("norm-softmax", "adacos"))
@@ -122,7 +122,8 @@ def by_scale(groups: dict, controls: list[dict]) -> list[dict]:
         first = next(iter(members.values()))
         rows.append({"title": LOSSES[first["loss"]].title, "settings": settings_text(first), "n": len(members),
                      "cells": [cell(members, MEASURES[name]) for name in TABLES["low"]],
-                     "eer": paired(members, arcface, MEASURES["eer"]) if members is not arcface else None})  # fmt: skip
+                     "eer": paired(members, arcface, MEASURES["eer"], digits=3) if members is not arcface else None,
+                     "softmax": paired(members, softmax, MEASURES["accuracy"]) if softmax else None})  # fmt: skip
     return rows
 
 
@@ -147,7 +148,14 @@ def collapse(groups: dict) -> dict | None:
     means = [[fmean(values.values()) for values in pair] for pair in both if all(pair)]
     if len(means) < 4 or any(len(set(values)) == 1 for values in zip(*means, strict=True)):
         return None  # too few, or nothing to rank
-    return {"correlation": number(float(spearmanr(means).statistic), 2, signed=True), "losses": len(means)}
+    found = spearmanr(means)
+    return {"correlation": number(float(found.statistic), 2, signed=True), "p": significance(float(found.pvalue)),
+            "losses": len(means)}  # fmt: skip
+
+
+def significance(p: float) -> str:
+    """'p = 0.07', or 'p < 0.001'."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def benchmark(results: Path) -> dict | None:
@@ -158,8 +166,9 @@ def benchmark(results: Path) -> dict | None:
     found = read_json(path)
     machine = next(iter(found.values()))["machine"]
     speed = [
-        {"data": data_title(one | {"dataset": name}), "ratio": number(one["images_per_second"]["ours"]["ratio"], 1),
-         "images": f"{one['images_per_second']['ours']['median']:,.0f}", "share": f"{one['share_of_peak']:.0%}"[:-1]}
+        {"data": data_title(one | {"dataset": name}), "ratio": number(one["images_per_second"]["ours"]["ratio"], 2),
+         "float32": number(one["images_per_second"]["ours, float32"]["ratio"], 2),
+         "images": f"{one['images_per_second']['ours']['median']:,.0f}"}
         for name, one in found.get("throughput", {}).items() if name != "machine"
     ]  # fmt: skip
     by_classes = found.get("head", {}).get("classes", {})
@@ -215,5 +224,5 @@ def content(results: Path) -> dict[str, Any]:
         "dimension": {name: dimension_table(runs, name) for name in DATASETS},
         "open": open_tables, "claims": claims(main, held_out), "papers": quoted,
         "paper_angles": paper_angles(quoted), "benchmark": benchmark(results),
-        "sensitivity": sensitivity(results),
+        "sensitivity": sensitivity(results), "crowded_warmup": f"{100 * CROWDED['margin_warmup']:g} %",
     }  # fmt: skip

@@ -4,7 +4,6 @@ A row is a loss with one set of settings over its seeds; a missing row or value 
 paired by seed, and a difference counts only where its 95 % interval (Student's t over seeds) excludes 0.
 """
 
-import math
 import re
 import statistics
 from collections.abc import Callable, Iterable
@@ -14,13 +13,13 @@ from typing import Any, NamedTuple
 
 from losses import LOSSES, WITHOUT_SCALE
 from plot_compare import SHARED as SAME_RECIPE
-from plot_style import data_title
+from plot_data import half_width
+from plot_style import data_title, settings_text
 from recipes import Settings
 from runs import read_json
 
 DATASETS = ("mnist", "cifar10")
 DIM = 512  # the main comparison's
-LEVEL = 0.95
 # What two runs must share for their difference to be the loss's doing. Precision: bf16 and fp32 differ by noise alone.
 SHARED = (*SAME_RECIPE, "unseen_classes", "scale_start")
 MADE_TO_FAIL = ("sensitivity", "plane")  # grids are there to find failures
@@ -155,9 +154,7 @@ def number(value: float, digits: int, signed: bool = False) -> str:
 
 def t_interval(values: list[float]) -> tuple[float, float]:
     """Student's 95 % interval of the mean of at least two values."""
-    from scipy.special import stdtrit
-
-    half = stdtrit(len(values) - 1, (1 + LEVEL) / 2) * statistics.stdev(values) / math.sqrt(len(values))
+    half = half_width(values)
     return statistics.fmean(values) - half, statistics.fmean(values) + half
 
 
@@ -176,7 +173,9 @@ def cell(members: dict[int, dict], measure: Measure) -> dict | None:
     return {"mean": number(statistics.fmean(values), measure.digits), "sd": spread, "n": len(values), "best": False}
 
 
-def paired(a: dict[int, dict], b: dict[int, dict], measure: Measure, same_scale: bool = False) -> dict | None:
+def paired(
+    a: dict[int, dict], b: dict[int, dict], measure: Measure, same_scale: bool = False, digits: int | None = None
+) -> dict | None:
     """The mean difference a - b over shared seeds, with its interval and verdict; None where they cannot be compared.
 
     verdict: 'higher', 'lower' or 'undecided'; 'single' where one shared seed gives no interval.
@@ -191,7 +190,7 @@ def paired(a: dict[int, dict], b: dict[int, dict], measure: Measure, same_scale:
     seeds = sorted(left.keys() & right.keys())
     if not seeds:
         return None
-    return difference_text([left[seed] - right[seed] for seed in seeds], measure.digits)
+    return difference_text([left[seed] - right[seed] for seed in seeds], measure.digits if digits is None else digits)
 
 
 def difference_text(differences: list[float], digits: int) -> dict:
@@ -214,14 +213,6 @@ def best_loss(groups: dict[str, dict[int, dict]], measure: Measure) -> str | Non
         if all(difference and difference["verdict"] == wanted for difference in others):
             return loss
     return None
-
-
-def settings_text(facts: dict) -> str:
-    """'s = 16, m₂ = 0.5', the settings of a run's head."""
-    parts = [f"s = {facts['scale']:.3g}"] if facts["loss"] != "softmax" else []
-    names = {"m1": ("m₁", 1), "m2": ("m₂", 0), "m3": ("m₃", 0)}
-    parts += [f"{label} = {facts[name]:.3g}" for name, (label, none) in names.items() if facts[name] != none]
-    return ", ".join(parts)
 
 
 def table(groups: dict[str, dict[int, dict]], names: tuple[str, ...]) -> dict:

@@ -9,6 +9,7 @@ import torch
 
 from bounds import largest_spacing, maximum_margin, minimum_scale, target_at_centre
 from losses import LOSSES, PRESETS, Margins, target_psi
+from recipes import recipe
 
 CLASSES = 10
 PROBABILITIES = (0.9, 0.99)
@@ -23,9 +24,8 @@ def worked_example() -> dict:
     cosine = (a[0] * b[0] + a[1] * b[1]) / (math.hypot(*a) * math.hypot(*b))
     return {
         "dot": f"{a[0] * b[0] + a[1] * b[1]:.0f}",
-        "length_a": f"{math.hypot(*a):.3f}",
-        "length_b": f"{math.hypot(*b):.3f}",
-        "cosine": f"{cosine:.4f}",
+        "squares": f"{(a[0] ** 2 + a[1] ** 2) * (b[0] ** 2 + b[1] ** 2):.0f}",
+        "cosine": f"{cosine:.5f}",
         "angle": f"{math.degrees(math.acos(cosine)):.2f}",
         "angle_of_rounded_cosine": f"{math.degrees(math.acos(0.99)):.2f}",  # the assignment rounds the cosine first
         "grown": [f"{v:g}" for v in grown],
@@ -39,7 +39,8 @@ def room() -> list[dict]:
     """For ten classes in two, three and many dimensions: spacing, largest margins and smallest scales, as text."""
     rows = []
     half = CLASSES // 2
-    for dim, label in ((2, "2"), (3, "3"), (half, f"{half} to {CLASSES - 2}"), (CLASSES - 1, f"{CLASSES - 1} or more")):
+    labels = {2: "2", 3: "3", 4: "4", half: f"{half} to {CLASSES - 2}", CLASSES - 1: f"{CLASSES - 1} or more"}
+    for dim, label in labels.items():
         spacing = largest_spacing(CLASSES, dim)
         scales = [minimum_scale(CLASSES, p, dim) for p in PROBABILITIES]
         rows.append({
@@ -63,6 +64,15 @@ def papers_margins_on_circle() -> dict:
         # Towards a neighbour at distance a the region ends where t + m = a - t.
         "arcface_half_width": f"{math.degrees(spacing - arcface) / 2:.1f}",
     }
+
+
+def reached_on_circle() -> dict:
+    """What probability CIFAR-10's scale in the plane lets a class centre reach, with cosine and Li-ArcFace logits."""
+    scale = recipe("cifar10", "arcface", 2, CLASSES)["scale"]
+    angles = [abs(math.remainder(2 * math.pi * j / CLASSES, 2 * math.pi)) for j in range(1, CLASSES)]
+    falls = {"cosine": [1 - math.cos(a) for a in angles], "linear": [2 * a / math.pi for a in angles]}
+    reached = {name: 1 / (1 + sum(math.exp(-scale * fall) for fall in values)) for name, values in falls.items()}
+    return {"scale": f"{scale:g}", **{name: f"{value:.2f}" for name, value in reached.items()}}
 
 
 def pull(margins: Margins, degrees: float) -> float:
@@ -124,7 +134,7 @@ def theory() -> dict:
     return {
         "classes": CLASSES, "probabilities": [f"{p:g}" for p in PROBABILITIES], "example": worked_example(),
         "room": room(), "circle": papers_margins_on_circle(), "pull": pulls(), "adacos": adacos(),
-        "numerics": numerics(),
+        "numerics": numerics(), "reached": reached_on_circle(),
         "margins": {name: margin_text(loss.margins) for name, loss in LOSSES.items()}
         | {name: margin_text(margins) for name, margins in PRESETS.items()},
         "paper_margin": {"sphereface": f"{LOSSES['sphereface'].margins.m1:g}",

@@ -123,6 +123,32 @@ def psi(theta, m1, m2, m3):
     return (-1) ** k * np.cos(m1 * theta + m2) - 2 * k - m3
 
 
+@pytest.mark.parametrize(("dim", "loss"), [(3, "cosface"), (4, "cosface"), (4, "arcface"), (6, "cosface")])
+def test_no_arrangement_of_ten_classes_found_by_search_beats_the_bound(dim, loss):
+    """Weights and samples are both moved to make the smallest margin as large as can be; the search comes close."""
+    best = max(widest_margin(10, dim, loss, seed) for seed in range(4))
+    bound = maximum_margin(loss, 10, dim)
+    assert bound.exact and 0.97 * bound < best < bound + 1e-6
+
+
+def widest_margin(classes: int, dim: int, loss: str, seed: int) -> float:
+    """The smallest margin by which a sample of each class beats the nearest other class, after maximising it."""
+    start = torch.randn(classes, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    weights, samples = start.clone().requires_grad_(), start.clone().requires_grad_()
+    optimizer = torch.optim.Adam([weights, samples], lr=0.05)
+    own = torch.eye(classes, dtype=torch.bool)
+    for step in range(500):
+        cosine = F.normalize(samples) @ F.normalize(weights).T
+        near = cosine if loss == "cosface" else -torch.acos(cosine.clamp(-1 + 1e-9, 1 - 1e-9))
+        gaps = (near.diagonal()[:, None] - near)[~own]
+        sharpness = 10 * 1.012**step
+        optimizer.zero_grad()
+        (torch.logsumexp(-sharpness * gaps, 0) / sharpness).backward()
+        optimizer.step()
+        optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / 500) + 1e-4
+    return gaps.min().item()
+
+
 def feasible_on_the_circle(classes, margins, linear=False):
     """Whether any embedding on the circle wins for class 0 with the margins, by looking at 40001 of them."""
     theta = np.linspace(-np.pi, np.pi, 40001)

@@ -169,6 +169,7 @@ def test_one_held_out_class_leaves_no_pairs_to_verify_and_says_so(train_tiny, me
     facts = read_json(tmp_path / "runs" / "run" / "metrics.json")
     assert list(facts["verification"]) == ["impossible"] and facts["verification"]["impossible"]
     assert list(facts["verification_10_fold"]) == ["impossible"]
+    assert list(facts["retrieval"]) == ["impossible"]  # every neighbour would be right
     again = measure()  # tables have a place for what is missing
     assert again.status == 0 and "AUC" not in again.out
 
@@ -190,10 +191,10 @@ def test_all_finished_runs_are_measured_by_default(train_tiny, measure, tmp_path
     assert "unfinished" not in done.out
     assert done.out.count("head, no margin") == 3 and "nearest class mean" in done.out and "5 nearest" in done.out
     figures = tmp_path / "figures"
-    assert {path.name for path in figures.iterdir()} == {"accuracy_folder.png", "accuracy_folder.json"}
-    with Image.open(figures / "accuracy_folder.png") as image:
+    assert {path.name for path in figures.iterdir()} == {"runs_accuracy_folder.png", "runs_accuracy_folder.json"}
+    with Image.open(figures / "runs_accuracy_folder.png") as image:
         image.load()
-    rows = read_json(figures / "accuracy_folder.json")["rows"]
+    rows = read_json(figures / "runs_accuracy_folder.json")["rows"]
     assert [(row["loss"], row["seeds"]) for row in rows] == [("softmax", [0]), ("arcface", [0, 1])]
     for path in figures.iterdir():
         assert f"wrote {path}" in done.out
@@ -235,6 +236,17 @@ def test_a_validation_run_is_measured_on_its_own_parts(train_tiny, measure, tmp_
     facts = read_json(tmp_path / "runs" / "run" / "metrics.json")
     assert "on 24 validation images" in measure().out
     assert np.sum(facts["confusion"]) == 24 and "training images" in facts["source"]
+    assert facts["pairs_from"] == "validation images"
+
+
+def test_a_run_that_cannot_be_measured_keeps_back_no_other(train_tiny, measure, make_data, run, tmp_path):
+    lost = tmp_path / "runs" / "lost"
+    train_tiny(tmp_path / "runs", "--name", "lost", "--epochs", 1)
+    strip_figures(lost)
+    (lost / "checkpoint.pt").write_bytes(b"nothing")
+    done = measure()
+    assert done.status == 2 and str(lost) in done.err and len(done.err.splitlines()) == 1
+    assert str(run) in done.out and (tmp_path / "figures" / "runs_accuracy_folder.json").exists()
 
 
 def test_other_data_than_the_run_s_are_refused(measure, make_data, run, tmp_path):

@@ -119,8 +119,9 @@ def test_collapse_is_spearmans_correlation_of_intra_and_unseen_error():
         for seed, facts in members.items():
             facts["angles"] = {"test": {"intra": values[loss][0] + seed}}
             facts["verification"] = {"eer": values[loss][1]}
-    expected = stats.spearmanr(*zip(*values.values(), strict=True)).statistic
-    assert content.collapse(groups) == {"correlation": f"{expected:+.2f}".replace("-", "−"), "losses": 4}
+    expected = stats.spearmanr(*zip(*values.values(), strict=True))
+    assert content.collapse(groups) == {
+        "correlation": f"{expected.statistic:+.2f}".replace("-", "−"), "p": f"p = {expected.pvalue:.2g}", "losses": 4}
     assert content.collapse({"softmax": groups["softmax"]}) is None
     unmeasured = {0: {"angles": {"test": {"intra": 1.0}}}}
     assert content.collapse(groups | {"adacos": unmeasured}) == content.collapse(groups)
@@ -138,7 +139,7 @@ def test_a_claim_on_unseen_classes_has_a_row_a_split():
             facts["verification"] = {"eer": error + 0.001 * seed * (members is many["arcface"])}
     rows = claims({"mnist": {}}, {"mnist": {"7, 8, 9": many, "2, 4, 6": few, "none": {}}})
     found = {row["split"]: row["found"]["mnist"]["verdict"] for row in rows if row["key"] == "unseen"}
-    assert found == {"2, 4, 6": "open", "7, 8, 9": "no"}
+    assert found == {"2, 4, 6": "single", "7, 8, 9": "no"}
     (row,) = (row for row in claims({"mnist": {}}, {}) if row["key"] == "unseen")
     assert row["found"]["mnist"]["verdict"] == "unmeasured"
 
@@ -153,5 +154,8 @@ def test_scales_without_a_margin_stand_beside_adacos_and_arcface():
     rows = content.by_scale(groups, [control])
     assert [(row["title"], row["settings"].split(",")[0]) for row in rows] == [
         ("Norm-softmax", "s = 4"), ("Norm-softmax", "s = 16"), ("AdaCos", "s = 2"), ("ArcFace", "s = 16")]  # fmt: skip
-    assert [row["eer"] and row["eer"]["mean"] for row in rows] == ["+0.01", "+0.30", "−0.05", None]
+    assert [row["eer"] and row["eer"]["mean"] for row in rows] == ["+0.010", "+0.300", "−0.050", None]
+    assert all(row["softmax"] is None for row in rows)
+    plain = groups_of(softmax=[0.8, 0.7, 0.9])["softmax"]
+    assert content.by_scale(groups | {"softmax": plain}, [control])[0]["softmax"]["mean"] == "+10.00"
     assert content.by_scale(groups, []) == []

@@ -36,7 +36,7 @@ def cells_of(axes) -> dict[tuple[float, float], str]:
     across = [float(label.get_text()) for label in axes.get_xticklabels()]
     down = [float(label.get_text()) for label in axes.get_yticklabels()]
     places = {(round(text.get_position()[0]), round(text.get_position()[1])): text.get_text() for text in axes.texts}
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("scale s", "margin m2")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("scale s", "margin m₂")
     return {(across[x], down[y]): text for (x, y), text in places.items()}
 
 

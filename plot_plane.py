@@ -1,0 +1,57 @@
+"""What becomes of margins that ten classes in a plane have no room for: the bounds of bounds.py, put to the test."""
+
+import matplotlib.pyplot as plt
+from matplotlib.colors import Normalize
+
+from bounds import maximum_margin
+from losses import LOSSES
+from plot_compare import Shade, heat_map
+from plot_data import Drawn, NotStored, Study, head_accuracy
+from plot_style import SIGNS, data_title
+
+# Title, loss, and the flags beside scale and margin.
+GRIDS = (("ArcFace", "arcface", ()), ("CosFace", "cosface", ()), ("ArcFace, at once", "arcface", ("margin-warmup",)))
+LINE = {"color": "#D55E00", "linewidth": 2.2}  # between margins that have room and margins that have none
+
+
+def spacing(facts: dict) -> float:
+    """W-Inter: the mean over classes of the smallest angle between a class's weight and another's, in degrees."""
+    return facts["angles"]["test"]["w_inter"]
+
+
+def bound_of(runs: list[dict], loss: str) -> float:
+    """The margin at and beyond which a grid's classes have no room."""
+    return float(maximum_margin(loss, len(runs[0]["classes"]), runs[0]["embedding_dim"]))
+
+
+def plane_margins(study: Study) -> Drawn:
+    """Accuracy and spacing of the class weights by margin and scale in two dimensions, with the bound as a line."""
+    grids = [(title, loss, study.margin_grid(loss, 2, more)) for title, loss, more in GRIDS]
+    grids = [entry for entry in grids if entry[2]]
+    if not grids:
+        raise NotStored("grids of margin and scale in two dimensions on mnist")
+    each = {f["name"]: f for *_, runs in grids for f in runs}
+    accuracies = [head_accuracy(f) for f in each.values() if "failed" not in f] or [90.0, 100.0]
+    first = grids[0][2][0]
+    widest = 360 / len(first["classes"])
+    shades = (Shade(head_accuracy, 2, Normalize(max(90.0, min(accuracies)), max(accuracies)), "cividis"),
+              Shade(spacing, 1, Normalize(0, widest), "cividis"))  # fmt: skip
+    figure, panels = plt.subplots(2, len(grids), figsize=(2.6 * len(grids), 5.0), squeeze=False)
+    for line, shade, what in zip(panels, shades, ("accuracy, %", "spacing, °"), strict=True):
+        for axes, (title, loss, runs) in zip(line, grids, strict=True):
+            own = LOSSES[loss].own_margin or ""
+            heat_map(axes, runs, (own, "scale"), (f"margin {SIGNS[own]}", "scale s"), shade)
+            axes.set_title(f"{title}: {what}", fontsize=9)
+            axes.axhline(sum(m < bound_of(runs, loss) for m in {f[own] for f in runs}) - 0.5, **LINE)
+    figure.tight_layout()
+    lost = sum("failed" in f for f in each.values())
+    bounds = " and ".join(dict.fromkeys(
+        f"{bound_of(runs, loss):.3f} for {LOSSES[loss].title}" for _, loss, runs in grids))  # fmt: skip
+    return Drawn(
+        figure,
+        f"{data_title(first)}, two dimensions, {first['epochs']} epochs and one seed a cell: test accuracy, and the "
+        f"mean angle of a class weight to the nearest other, at most {widest:.0f}°. Below the line the margin exceeds "
+        f"its bound ({bounds}); margin 0 is normalised softmax. Scale and margin grow over the first "
+        f"{100 * first['margin_warmup']:g} % of training; \"at once\": both are full from the first step. "
+        f"{f'Grey: failed ({lost} of {len(each)}).' if lost else f'None of the {len(each)} runs fails.'}",
+    )
