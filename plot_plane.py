@@ -7,10 +7,14 @@ from bounds import maximum_margin
 from losses import LOSSES
 from plot_compare import Shade, heat_map
 from plot_data import Drawn, NotStored, Study, head_accuracy
+from plot_points import Points, draw_raw
 from plot_style import SIGNS, data_title
 
 # Title, loss, and the flags beside scale and margin.
-GRIDS = (("ArcFace", "arcface", ()), ("CosFace", "cosface", ()), ("ArcFace, at once", "arcface", ("margin-warmup",)))
+AT_ONCE = ("margin-warmup",)
+GRIDS = (("ArcFace", "arcface", ()), ("ArcFace, at once", "arcface", AT_ONCE),
+         ("CosFace", "cosface", ()), ("CosFace, at once", "cosface", AT_ONCE))  # fmt: skip
+DRAWN = {"scale": 16, "arcface": 0.8, "cosface": 0.35}  # past the bound; the second is the paper's
 LINE = {"color": "#D55E00", "linewidth": 2.2}  # between margins that have room and margins that have none
 
 
@@ -36,22 +40,30 @@ def plane_margins(study: Study) -> Drawn:
     widest = 360 / len(first["classes"])
     shades = (Shade(head_accuracy, 2, Normalize(max(90.0, min(accuracies)), max(accuracies)), "cividis"),
               Shade(spacing, 1, Normalize(0, widest), "cividis"))  # fmt: skip
-    figure, panels = plt.subplots(2, len(grids), figsize=(2.6 * len(grids), 5.0), squeeze=False)
-    for line, shade, what in zip(panels, shades, ("accuracy, %", "spacing, °"), strict=True):
+    shape = (2.0 * len(grids), 6.4)
+    figure, panels = plt.subplots(3, len(grids), figsize=shape, squeeze=False, height_ratios=(1, 1, 0.95))
+    for line, shade, what in zip(panels, shades, ("accuracy, %", "spacing, °"), strict=False):
         for axes, (title, loss, runs) in zip(line, grids, strict=True):
             own = LOSSES[loss].own_margin or ""
             heat_map(axes, runs, (own, "scale"), (f"margin {SIGNS[own]}", "scale s"), shade)
-            axes.set_title(f"{title}: {what}", fontsize=9)
+            axes.set_title(f"{title}:\n{what}", fontsize=9)
             axes.axhline(sum(m < bound_of(runs, loss) for m in {f[own] for f in runs}) - 0.5, **LINE)
+    for axes, (_, loss, runs) in zip(panels[2], grids, strict=True):
+        axes.axis("off")
+        own = LOSSES[loss].own_margin or ""
+        for facts in runs:
+            if (facts["scale"], facts[own]) == (DRAWN["scale"], DRAWN[loss]) and study.arrays(facts):
+                draw_raw(axes, Points(facts, study.arrays(facts)))
+                axes.set_title(f"{SIGNS[own]} = {facts[own]:g}, s = {facts['scale']:g}", fontsize=9)
     figure.tight_layout()
     lost = sum("failed" in f for f in each.values())
     bounds = " and ".join(dict.fromkeys(
         f"{bound_of(runs, loss):.3f} for {LOSSES[loss].title}" for _, loss, runs in grids))  # fmt: skip
     return Drawn(
         figure,
-        f"{data_title(first)}, two dimensions, {first['epochs']} epochs and one seed a cell: test accuracy, and the "
-        f"mean angle of a class weight to the nearest other, at most {widest:.0f}°. Below the line the margin exceeds "
-        f"its bound ({bounds}); margin 0 is normalised softmax. Scale and margin grow over the first "
-        f"{100 * first['margin_warmup']:g} % of training; \"at once\": both are full from the first step. "
-        f"{f'Grey: failed ({lost} of {len(each)}).' if lost else f'None of the {len(each)} runs fails.'}",
+        f"{data_title(first)}, two dimensions, {first['epochs']} epochs and one seed a cell: test accuracy; mean angle "
+        f"of a class weight to the nearest other, at most {widest:.0f}°; test embeddings with a ray along each class "
+        f"weight at one margin past its bound. The line is the bound, {bounds}; margin 0 is normalised softmax. Scale "
+        f"and margin grow over the first {100 * first['margin_warmup']:g} % of training, or are full at once, from the "
+        f"first step. {f'Grey: failed ({lost} of {len(each)}).' if lost else f'No run of {len(each)} is near chance.'}",
     )

@@ -29,6 +29,7 @@ from report.facts import (
     table,
     values_of,
 )
+from report.plane import plane
 from report.sensitivity import sensitivity
 from runs import read_json
 
@@ -224,5 +225,6 @@ def content(results: Path) -> dict[str, Any]:
         "dimension": {name: dimension_table(runs, name) for name in DATASETS},
         "open": open_tables, "claims": claims(main, held_out), "papers": quoted,
         "paper_angles": paper_angles(quoted), "benchmark": benchmark(results),
-        "sensitivity": sensitivity(results), "crowded_warmup": f"{100 * CROWDED['margin_warmup']:g} %",
+        "sensitivity": sensitivity(results), "plane": plane(results),
+        "crowded_warmup": f"{100 * CROWDED['margin_warmup']:g} %",
     }  # fmt: skip
