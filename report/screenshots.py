@@ -25,7 +25,7 @@ from errors import command_line
 from options import Parser
 from runs import write_whole
 
-COLUMNS = 118
+COLUMNS = 104  # as wide as the longest line needs to stay readable on the page
 PROMPT = "$ "
 RUN = "runs/mnist-5k-arcface-512d-seed0"
 PICTURES = {
@@ -35,7 +35,7 @@ PICTURES = {
 }  # name: class, which test image of it
 SHOTS = {
     "terminal_training": ["train.py --dataset mnist --loss arcface --epochs 5"],
-    "terminal_evaluation": [f"evaluate.py {RUN}", f"evaluate.py {RUN} --images {' '.join(PICTURES)}"],
+    "terminal_evaluation": [f"evaluate.py {RUN} --images {' '.join(PICTURES)}"],
     "terminal_warning": [
         "train.py --dataset mnist --loss cosface --margin 0.35 --embedding-dim 2 --epochs 1 --validation 0.1",
         "train.py --dataset mnist --loss adacos --margin 0.5",
