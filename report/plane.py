@@ -59,6 +59,7 @@ def survivors(study: Study) -> dict | None:
     return {
         "margin": f"{last['m2']:g}", "degrees": number(math.degrees(last["m2"]), 1), "scale": f"{last['scale']:g}",
         "count": count, "gap": number(math.degrees(gap), 1), "room": math.floor(2 * math.pi / last["m2"]),
+        "ratio": number(2 * math.pi / last["m2"], 1),
         "accuracy": number(head_accuracy(last), 1), "classes": len(last["classes"]),
     }  # fmt: skip
 

@@ -1,0 +1,90 @@
+"""Margins past their bound in the plane: the grids' numbers, the line in the figure, the directions that are left."""
+
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import plot_plane
+from plot_data import NotStored, Study
+from report.plane import directions, plane
+from results_helpers import facts_of
+from runs import write_arrays, write_json
+
+# Four classes on the circle, 90 degrees apart at best: ArcFace's bound is 1.571, CosFace's 1.
+ARCFACE = {(4.0, 0.5): 0.99, (16.0, 0.5): 0.985, (4.0, 1.5): 0.98, (16.0, 1.5): 0.97, (4.0, 2.0): 0.96,
+           (16.0, 2.0): 0.5}  # fmt: skip
+
+
+def store(folder, loss, margin, scale, accuracy, spacing=80.0, ramp=0.8):
+    """One run of the grids, with class weights in three directions."""
+    name = f"mnist-{loss}-2d-seed0-scale={scale:g}" + (f"-margin={margin}" if margin else "")
+    name += "-margin-warmup=0.0" if not ramp else ""
+    margins = {"m2": 0.0, "m3": 0.0} | ({"m3" if loss == "cosface" else "m2": margin} if margin else {})
+    facts = facts_of(loss, accuracy=accuracy, scale=scale, part="plane", epochs=2, margin_warmup=ramp, **margins)
+    facts["angles"]["test"]["w_inter"] = spacing
+    write_json(folder / f"{name}-epochs=2.json", facts)
+    angles = np.radians([0, 1, 100, 230])
+    weights = np.stack((np.cos(angles), np.sin(angles)), axis=1).astype(np.float32)
+    write_arrays(folder / f"{name}-epochs=2.npz", weights=weights, embeddings=weights.repeat(5, 0),
+                 labels=np.arange(4, dtype=np.uint16).repeat(5))  # fmt: skip
+
+
+@pytest.fixture
+def grids(tmp_path):
+    for ramp, factor in ((0.8, 1.0), (0.0, 0.9)):
+        for (scale, margin), accuracy in ARCFACE.items():
+            store(tmp_path, "arcface", margin, scale, factor * accuracy, 85 if scale == 16 else 60, ramp)
+        for scale in (4.0, 16.0):
+            store(tmp_path, "norm-softmax", None, scale, factor * 0.9, 40 if scale == 16 else 70, ramp)
+    return tmp_path
+
+
+def test_margins_with_room_are_told_from_those_past_the_bound(grids):
+    grown, once = plane(grids)["grids"]
+    assert (grown["title"], once["title"], grown["bound"]) == ("ArcFace", "ArcFace, at once", "1.571")
+    assert grown["scales"] == ["4", "16"]
+    assert grown["within"] == {"low": "97.0", "high": "99.0"}
+    assert grown["past_small"] == {"low": "96.0", "high": "96.0"}
+    assert grown["past_large"] == {"low": "50.0", "high": "50.0"}
+    assert grown["plain_spacing"] == {"low": "40.0", "high": "40.0"} and grown["spacing"]["high"] == "85.0"
+    assert once["within"] == {"low": "87.3", "high": "89.1"}
+
+
+def test_the_directions_that_are_left_are_counted_beside_those_that_have_room(grids):
+    left = plane(grids)["survivors"]
+    assert (left["margin"], left["scale"], left["count"], left["room"]) == ("2", "16", 3, 3)
+    assert left["gap"] == "99.0" and left["degrees"] == "114.6" and left["accuracy"] == "45.0"
+    assert left["ratio"] == f"{2 * math.pi / 2:.1f}"
+
+
+def test_nothing_stored_says_nothing(tmp_path):
+    assert plane(tmp_path) == {"grids": [], "survivors": None}
+    with pytest.raises(NotStored, match="two dimensions"):
+        plot_plane.plane_margins(Study(tmp_path))
+
+
+@pytest.mark.parametrize("turn", [0.0, 1.0, 3.1])
+def test_directions_are_counted_round_the_circle(turn):
+    angles = np.array([0.0, 0.05, 2.0, 4.0, 4.02, 6.25]) + turn  # the last is 0.03 from the first, the other way round
+    count, gap = directions(5 * np.stack((np.cos(angles), np.sin(angles)), axis=1), 1.0)
+    assert count == 3 and gap == pytest.approx(1.95, abs=1e-6)
+
+
+def test_the_line_stands_between_margins_that_fit_and_those_that_do_not(grids):
+    drawn = plot_plane.plane_margins(Study(grids))
+    try:
+        panels = {axes.get_title(): axes for axes in drawn.figure.axes}
+        axes = panels["ArcFace:\naccuracy, %"]
+        rows = [float(label.get_text()) for label in axes.get_yticklabels()]
+        (line,) = axes.lines
+        place = line.get_ydata()[0]
+        assert rows == [0, 0.5, 1.5, 2.0] and 2 < place < 3
+        shown = {(round(t.get_position()[0]), round(t.get_position()[1])): t.get_text() for t in axes.texts}
+        assert shown[(1, 3)] == "50.00" and shown[(0, 1)] == "99.00"
+        spaced = {t.get_text() for t in panels["ArcFace:\nspacing, °"].texts}
+        assert spaced == {"85.0", "60.0", "40.0", "70.0"}
+        assert "1.571 for ArcFace" in drawn.caption and "80 %" in drawn.caption and "at most 90°" in drawn.caption
+    finally:
+        plt.close(drawn.figure)
