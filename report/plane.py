@@ -45,22 +45,43 @@ def directions(weights: np.ndarray, margin: float) -> tuple[int, float]:
     return len(apart), float(apart.min())
 
 
+def at_once(study: Study, loss: str) -> dict[float, list[dict]]:
+    """Runs at the drawn scale with margin and scale full from the first step: {margin: one a seed}."""
+    own = LOSSES[loss].own_margin or ""
+    found: dict[float, list[dict]] = {}
+    for facts in study.grid(loss, ("scale", "margin", *AT_ONCE), dim=2):
+        if facts["scale"] == DRAWN["scale"]:
+            found.setdefault(facts[own], []).append(facts)
+    return dict(sorted(found.items()))
+
+
+def repeated(study: Study, loss: str) -> list[dict]:
+    """Of `at_once` what was run over several seeds: margin, whether it has room, accuracies in per cent and n."""
+    several = {margin: runs for margin, runs in at_once(study, loss).items() if len(runs) > 1}
+    return [
+        {"margin": f"{margin:g}", "fits": margin < bound_of(runs, loss), "n": len(runs),
+         **(extent([head_accuracy(f) for f in runs]) or {})} for margin, runs in several.items()
+    ]  # fmt: skip
+
+
 def survivors(study: Study) -> dict | None:
-    """The directions left by ArcFace's largest margin, full from the first step, beside how many have room."""
-    grid = study.margin_grid("arcface", 2, AT_ONCE)
-    runs = [f for f in grid if f["loss"] == "arcface" and f["scale"] == DRAWN["scale"]]
-    if not runs:
+    """The directions left by ArcFace's largest margin, full from the first step, beside how many have room.
+
+    None where no such run is stored with its weights, or where the seeds end with different numbers of them.
+    """
+    runs = list(at_once(study, "arcface").values())[-1:]
+    known = [f for f in (runs[0] if runs else []) if "weights" in study.arrays(f)]
+    if not known:
         return None
-    last = max(runs, key=lambda f: f["m2"])
-    arrays = study.arrays(last)
-    if "weights" not in arrays:
+    margin = known[0]["m2"]
+    counts, gaps = zip(*(directions(study.arrays(f)["weights"], margin) for f in known), strict=True)
+    if len(set(counts)) > 1:
         return None
-    count, gap = directions(arrays["weights"], last["m2"])
     return {
-        "margin": f"{last['m2']:g}", "degrees": number(math.degrees(last["m2"]), 1), "scale": f"{last['scale']:g}",
-        "count": count, "gap": number(math.degrees(gap), 1), "room": math.floor(2 * math.pi / last["m2"]),
-        "ratio": number(2 * math.pi / last["m2"], 1),
-        "accuracy": number(head_accuracy(last), 1), "classes": len(last["classes"]),
+        "margin": f"{margin:g}", "degrees": number(math.degrees(margin), 1), "scale": f"{known[0]['scale']:g}",
+        "count": counts[0], "gap": number(math.degrees(min(gaps)), 1), "room": math.floor(2 * math.pi / margin),
+        "ratio": number(2 * math.pi / margin, 1), "n": len(known), "classes": len(known[0]["classes"]),
+        **(extent([head_accuracy(f) for f in known]) or {}),
     }  # fmt: skip
 
 
@@ -68,4 +89,7 @@ def plane(results: Path) -> dict:
     """The grids that are stored, and what is left of ten classes under the largest margin."""
     study = Study(results)
     found = [(title, loss, study.margin_grid(loss, 2, more)) for title, loss, more in GRIDS]
-    return {"grids": [grid_text(*entry) for entry in found if entry[2]], "survivors": survivors(study)}
+    return {
+        "grids": [grid_text(*entry) for entry in found if entry[2]], "survivors": survivors(study),
+        "repeated": [{"title": LOSSES[loss].title, "cells": repeated(study, loss)} for loss in ("arcface", "cosface")],
+    }  # fmt: skip

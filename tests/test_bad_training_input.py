@@ -39,6 +39,12 @@ def test_a_bad_number_is_named_and_nothing_written(train_tiny, tmp_path, flag, v
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_no_data_can_mend_is_refused_before_any_are_looked_for(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "load_dataset", lambda *_, **__: pytest.fail("looked for data"))
+    words = ("--dataset", "cifar10", "--loss", "softmax", "--margin", 0.3, "--data-dir", tmp_path / "none")
+    assert_refused(command(train.main, *words), "--margin 0.3", "softmax")
+
+
 BAD_FLAGS = [
     (["--dataset", "imagenet"], ["'imagenet'", "mnist", "fashion-mnist", "cifar10", "folder"]),
     (["--loss", "triplet"], ["'triplet'", *LOSSES]),

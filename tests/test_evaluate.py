@@ -10,7 +10,7 @@ import evaluate
 import metrics
 import train
 from command_helpers import assert_refused, content
-from data import load_dataset
+from data import load_dataset, load_embedded
 from results_helpers import degrees_between, strip_figures
 from runs import read_arrays, read_json, write_json
 
@@ -256,6 +256,17 @@ def test_other_data_than_the_run_s_are_refused(measure, make_data, run, tmp_path
     assert_refused(measure(run, "--data-dir", other), run, other, "--data-dir")
     assert_refused(measure(run, "--data-dir", tmp_path / "nowhere"), "nowhere")
     assert content(run) == before and not (tmp_path / "figures").exists()
+
+
+def test_a_run_on_the_embedded_digits_finds_them_beside_the_whole_of_mnist(monkeypatch, tmp_path):
+    digits = load_embedded()
+    monkeypatch.setattr("data.load_dataset", lambda *_, **__: pytest.fail("looked for other data"))
+    monkeypatch.setattr(evaluate, "load_network", lambda folder, device: None)
+    monkeypatch.setattr(evaluate, "embed_images", lambda network, images: images.flatten(1)[:, :2].float())
+    facts = {"dataset": "mnist-5k", "unseen_classes": [], "validation": 0.0, "image_size": None,
+             "fingerprint": digits.fingerprint, "classes": list(digits.classes)}  # fmt: skip
+    x, y = evaluate.train_embeddings(tmp_path, facts, tmp_path, "cpu")
+    assert x.shape == (4000, 2) and (y == digits.train_labels.numpy()).all()
 
 
 def test_missing_runs_are_named(measure, tmp_path):

@@ -1,5 +1,6 @@
 """What a step, an epoch and a recipe do: every loss learns, with its margin, its schedule and all its weights."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import options
 import recipes
 import train
 import trainer as training
+from bounds import largest_spacing
 from losses import LOSSES, build_head
 from training_helpers import STEPS
 
@@ -55,6 +57,28 @@ def test_where_classes_are_crowded_the_ceiling_of_adacos_grows_as_the_scale_of_o
     trainer.schedule(0)
     trainer.step(trainer.images[:16], trainer.labels[:16])
     assert trainer.head.scale <= 0.5
+
+
+def test_a_scale_under_the_crowded_start_does_not_shrink(make_trainer):
+    """It starts where it ends; larger ones grow from the start."""
+    for scale, growing in ((1.0, False), (8.0, True)):
+        trainer, _ = make_trainer("--scale", scale, "--epochs", 10, loss="norm-softmax", dim=1)
+        scales = []
+        for step in range(61):
+            trainer.schedule(step)
+            scales.append(trainer.head.scale)
+        assert (np.diff(scales) > 0).any() == growing and (np.diff(scales) >= 0).all() and scales[-1] == scale
+
+
+@pytest.mark.parametrize(("classes", "dim", "expected"), [
+    (10, 2, True), (10, 3, True), (10, 4, True), (10, 5, False), (11, 5, True), (100, 20, True), (10, 512, False)
+])  # fmt: skip
+def test_classes_are_crowded_where_they_cannot_all_be_perpendicular(classes, dim, expected):
+    assert recipes.is_crowded(classes, dim) == expected
+    if expected:  # Rankin's theorem has it that the spacing is under 90 degrees; bounds.py need not know by how much
+        assert largest_spacing(classes, dim) <= math.pi / 2
+    else:
+        assert largest_spacing(classes, dim) >= math.pi / 2 and largest_spacing(classes, dim).exact
 
 
 def test_accuracy_is_always_taken_without_margin(make_trainer, monkeypatch):

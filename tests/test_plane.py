@@ -17,15 +17,16 @@ ARCFACE = {(4.0, 0.5): 0.99, (16.0, 0.5): 0.985, (4.0, 1.5): 0.98, (16.0, 1.5): 
            (16.0, 2.0): 0.5}  # fmt: skip
 
 
-def store(folder, loss, margin, scale, accuracy, spacing=80.0, ramp=0.8):
+def store(folder, loss, margin, scale, accuracy, spacing=80.0, ramp=0.8, seed=0, turned=0):
     """One run of the grids, with class weights in three directions."""
-    name = f"mnist-{loss}-2d-seed0-scale={scale:g}" + (f"-margin={margin}" if margin else "")
+    name = f"mnist-{loss}-2d-seed{seed}-scale={scale:g}" + (f"-margin={margin}" if margin else "")
     name += "-margin-warmup=0.0" if not ramp else ""
-    margins = {"m2": 0.0, "m3": 0.0} | ({"m3" if loss == "cosface" else "m2": margin} if margin else {})
-    facts = facts_of(loss, accuracy=accuracy, scale=scale, part="plane", epochs=2, margin_warmup=ramp, **margins)
+    settings = {"m2": 0.0, "m3": 0.0} | ({"m3" if loss == "cosface" else "m2": margin} if margin else {})
+    settings |= {"scale": scale, "part": "plane", "epochs": 2, "margin_warmup": ramp}
+    facts = facts_of(loss, seed=seed, accuracy=accuracy, **settings)
     facts["angles"]["test"]["w_inter"] = spacing
     write_json(folder / f"{name}-epochs=2.json", facts)
-    angles = np.radians([0, 1, 100, 230])
+    angles = np.radians([0, 1 + turned, 100, 230])
     weights = np.stack((np.cos(angles), np.sin(angles)), axis=1).astype(np.float32)
     write_arrays(folder / f"{name}-epochs=2.npz", weights=weights, embeddings=weights.repeat(5, 0),
                  labels=np.arange(4, dtype=np.uint16).repeat(5))  # fmt: skip
@@ -55,12 +56,28 @@ def test_margins_with_room_are_told_from_those_past_the_bound(grids):
 def test_the_directions_that_are_left_are_counted_beside_those_that_have_room(grids):
     left = plane(grids)["survivors"]
     assert (left["margin"], left["scale"], left["count"], left["room"]) == ("2", "16", 3, 3)
-    assert left["gap"] == "99.0" and left["degrees"] == "114.6" and left["accuracy"] == "45.0"
+    assert left["gap"] == "99.0" and left["degrees"] == "114.6" and left["low"] == left["high"] == "45.0"
     assert left["ratio"] == f"{2 * math.pi / 2:.1f}"
 
 
+def test_seeds_are_taken_together_and_do_not_crowd_the_grid(grids):
+    store(grids, "arcface", 2.0, 16.0, 0.40, ramp=0.0, seed=1)
+    store(grids, "arcface", 0.5, 16.0, 0.99, ramp=0.0, seed=1)
+    found = plane(grids)
+    left = found["survivors"]
+    assert (left["n"], left["count"], left["low"], left["high"]) == (2, 3, "40.0", "45.0")
+    assert found["repeated"][0]["cells"] == [
+        {"margin": "0.5", "fits": True, "n": 2, "low": "88.6", "high": "99.0"},
+        {"margin": "2", "fits": False, "n": 2, "low": "40.0", "high": "45.0"},
+    ]
+    assert found["grids"][1]["within"]["high"] == "89.1"  # of the first seed alone
+    store(grids, "arcface", 2.0, 16.0, 0.40, ramp=0.0, seed=2, turned=40)
+    assert plane(grids)["survivors"] is None  # four directions there
+
+
 def test_nothing_stored_says_nothing(tmp_path):
-    assert plane(tmp_path) == {"grids": [], "survivors": None}
+    found = plane(tmp_path)
+    assert found["grids"] == [] and found["survivors"] is None and not any(one["cells"] for one in found["repeated"])
     with pytest.raises(NotStored, match="two dimensions"):
         plot_plane.plane_margins(Study(tmp_path))
 

@@ -44,6 +44,12 @@ def test_a_trained_run_is_drawn_by_the_command(command, finished_run, tmp_path):
     check_picture(tmp_path / "figures" / "embedding_run.png")
 
 
+def test_only_does_not_go_with_runs(command, finished_run, tmp_path):
+    done = command(plot_embeddings.main, finished_run, "--only", "roc_mnist", "--figures-dir", tmp_path / "figures")
+    assert_refused(done, "--only roc_mnist")
+    assert not (tmp_path / "figures").exists()
+
+
 @pytest.mark.parametrize("kind", ["svg", "pdf"])
 def test_vector_formats_repeat_too(tmp_path, kind):
     run = make_run(tmp_path / "run", 2)

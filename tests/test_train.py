@@ -83,6 +83,12 @@ def test_a_processor_without_a_number_is_told_by_its_family_and_model(monkeypatc
     assert options.processor() == name
 
 
+def test_classes_to_hold_out_add_up():
+    words = ["--dataset", "mnist", "--loss", "arcface", "--hold-out", "7", "8", "--hold-out", "9"]
+    assert options.parse_flags(words).hold_out == ["7", "8", "9"]
+    assert options.parse_flags(words[:4]).hold_out == []  # no call leaves anything for the next
+
+
 def test_the_numbers_of_a_run_are_all_on_record(finished_run, tiny_data):
     metrics, data = read_json(finished_run / "metrics.json"), load_dataset("folder", tiny_data, 16)
     expected = {
