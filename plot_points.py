@@ -15,7 +15,8 @@ MAP_SAMPLES = 2000  # what t-SNE lays out in seconds
 MAP_SEED = 0
 ELEVATION, AZIMUTH = 20, 35  # degrees: one fixed view of every sphere
 FRAMES = 6
-HEAD, TITLE, SIDE = 0.3, 0.38, 0.15  # inches: a figure's heading, a panel's title of two lines, a figure's edges
+# Inches: a figure's heading, a panel's title of two lines, a figure's edges, what keeps names from the titles below.
+HEAD, TITLE, SIDE, GAP = 0.3, 0.38, 0.15, 0.1
 CLOSE = 0.5  # radians between two directions whose names would overlap
 
 
@@ -61,9 +62,11 @@ def draw_raw(axes, points: Points) -> None:
         axes.plot([0, reach * direction[0]], [0, reach * direction[1]], color=class_colour(c), linewidth=0.7)
     _scatter(axes, points, points.x, reach)
     directions = unit(points.weights)
-    for c, factor in enumerate(_staggered(directions, points.classes)):
+    factors = _staggered(directions, points.classes)
+    for c, factor in enumerate(factors):
         _label(axes, 1.13 * factor * reach * directions[c], points.classes[c], c)
-    axes.set(xlim=(-1.3 * reach, 1.3 * reach), ylim=(-1.3 * reach, 1.3 * reach))
+    edge = (1.13 * factors.max() + 0.17) * reach  # room for the names
+    axes.set(xlim=(-edge, edge), ylim=(-edge, edge))
 
 
 def draw_circle(axes, points: Points) -> None:
@@ -197,7 +200,7 @@ def panel_grid(count: int, parts: int, width: float) -> tuple[Figure, list[tuple
     Returns it and, for each stack, where its title's top centre is and its panels' frames, in parts of the figure.
     """
     columns = min(4, count)
-    stack = TITLE + parts * width
+    stack = TITLE + parts * width + GAP
     wide, high = width * columns + 2 * SIDE, HEAD + -(-count // columns) * stack
     places = []
     for i in range(count):

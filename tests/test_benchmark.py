@@ -7,7 +7,7 @@ import torch
 
 import benchmark
 import benchmark_sides
-from data import Dataset
+from data import DataError, Dataset
 
 
 def test_alternating_sides_gives_medians_and_ratios_to_the_first():
@@ -51,6 +51,25 @@ def test_the_users_pick_trains():
     data = Dataset("toy", "", "", images, labels, images[:4], labels[:4], tuple("abcd"))
     pick = benchmark_sides.users_pick(data, (4, 4, 4), 2, True)
     assert pick(3) > 0
+
+
+def test_what_is_not_there_to_measure_is_left_out_and_older_figures_stay(command, monkeypatch, tmp_path):
+    store = tmp_path / "benchmark.json"
+    store.write_text('{"evaluation": {"mnist": 1}}')
+    monkeypatch.setattr(benchmark, "ROOT", tmp_path)
+    monkeypatch.setattr(benchmark, "in_child", lambda work, *arguments: work(*arguments))
+    done = command(benchmark.main, "evaluation", "--store", store)
+    assert done.status == 0 and "left out the evaluation: no finished run" in done.out
+    assert json.loads(store.read_text()) == {"evaluation": {"mnist": 1}}
+    monkeypatch.setattr(benchmark_sides, "our_trainer", lambda name, *_: 1 / 0 if name == "mnist" else fail(name))
+    with pytest.raises(ZeroDivisionError):  # a defect is no missing data set
+        list(benchmark.trainers("data"))
+    monkeypatch.setattr(benchmark_sides, "our_trainer", lambda name, *_: name if name == "mnist" else fail(name))
+    assert list(benchmark.trainers("data")) == [("mnist", "mnist")]
+
+
+def fail(name: str):
+    raise DataError(f"no {name}")
 
 
 def test_an_unknown_part_is_one_line(command):
