@@ -1,6 +1,4 @@
-"""Margins past their bound in the plane: the grids' numbers, the line in the figure, the directions that are left."""
-
-import math
+"""Margins past their bound in the plane: the grids' numbers, what seeds agree on, the line in the figure."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,7 +6,7 @@ import pytest
 
 import plot_plane
 from plot_data import NotStored, Study
-from report.plane import directions, plane
+from report.plane import plane
 from results_helpers import facts_of
 from runs import write_arrays, write_json
 
@@ -17,16 +15,17 @@ ARCFACE = {(4.0, 0.5): 0.99, (16.0, 0.5): 0.985, (4.0, 1.5): 0.98, (16.0, 1.5): 
            (16.0, 2.0): 0.5}  # fmt: skip
 
 
-def store(folder, loss, margin, scale, accuracy, spacing=80.0, ramp=0.8, seed=0, turned=0):
-    """One run of the grids, with class weights in three directions."""
+def store(folder, loss, margin, scale, accuracy, spacing=80.0, ramp=0.8, seed=0, lost=0):
+    """One run of the grids; `lost` of its four classes are never right."""
     name = f"mnist-{loss}-2d-seed{seed}-scale={scale:g}" + (f"-margin={margin}" if margin else "")
     name += "-margin-warmup=0.0" if not ramp else ""
     settings = {"m2": 0.0, "m3": 0.0} | ({"m3" if loss == "cosface" else "m2": margin} if margin else {})
     settings |= {"scale": scale, "part": "plane", "epochs": 2, "margin_warmup": ramp}
     facts = facts_of(loss, seed=seed, accuracy=accuracy, **settings)
     facts["angles"]["test"]["w_inter"] = spacing
+    facts["per_class_accuracy"] = [0.2] * lost + [0.9] * (4 - lost)
     write_json(folder / f"{name}-epochs=2.json", facts)
-    angles = np.radians([0, 1 + turned, 100, 230])
+    angles = np.radians([0, 90, 180, 230])
     weights = np.stack((np.cos(angles), np.sin(angles)), axis=1).astype(np.float32)
     write_arrays(folder / f"{name}-epochs=2.npz", weights=weights, embeddings=weights.repeat(5, 0),
                  labels=np.arange(4, dtype=np.uint16).repeat(5))  # fmt: skip
@@ -53,40 +52,25 @@ def test_margins_with_room_are_told_from_those_past_the_bound(grids):
     assert once["within"] == {"low": "87.3", "high": "89.1"}
 
 
-def test_the_directions_that_are_left_are_counted_beside_those_that_have_room(grids):
-    left = plane(grids)["survivors"]
-    assert (left["margin"], left["scale"], left["count"], left["room"]) == ("2", "16", 3, 3)
-    assert left["gap"] == "99.0" and left["degrees"] == "114.6" and left["low"] == left["high"] == "45.0"
-    assert left["ratio"] == f"{2 * math.pi / 2:.1f}"
-
-
 def test_seeds_are_taken_together_and_do_not_crowd_the_grid(grids):
-    store(grids, "arcface", 2.0, 16.0, 0.40, ramp=0.0, seed=1)
+    store(grids, "arcface", 2.0, 16.0, 0.40, ramp=0.0, seed=1, lost=1)
     store(grids, "arcface", 0.5, 16.0, 0.99, ramp=0.0, seed=1)
     found = plane(grids)
-    left = found["survivors"]
-    assert (left["n"], left["count"], left["low"], left["high"]) == (2, 3, "40.0", "45.0")
-    assert found["repeated"][0]["cells"] == [
-        {"margin": "0.5", "fits": True, "n": 2, "low": "88.6", "high": "99.0"},
-        {"margin": "2", "fits": False, "n": 2, "low": "40.0", "high": "45.0"},
+    cells = [
+        {"margin": "0.5", "fits": True, "n": 2, "given_up": 0, "low": "88.6", "high": "99.0"},
+        {"margin": "2", "fits": False, "n": 2, "given_up": None, "low": "40.0", "high": "45.0"},  # 0 and 1
     ]
+    assert found["repeated"]["arcface"] == {"title": "ArcFace", "scale": "16", "cells": cells}
     assert found["grids"][1]["within"]["high"] == "89.1"  # of the first seed alone
-    store(grids, "arcface", 2.0, 16.0, 0.40, ramp=0.0, seed=2, turned=40)
-    assert plane(grids)["survivors"] is None  # four directions there
+    store(grids, "arcface", 2.0, 16.0, 0.45, ramp=0.0, seed=0, lost=1)
+    assert plane(grids)["repeated"]["arcface"]["cells"][1]["given_up"] == 1
 
 
 def test_nothing_stored_says_nothing(tmp_path):
     found = plane(tmp_path)
-    assert found["grids"] == [] and found["survivors"] is None and not any(one["cells"] for one in found["repeated"])
+    assert found["grids"] == [] and not any(one["cells"] for one in found["repeated"].values())
     with pytest.raises(NotStored, match="two dimensions"):
         plot_plane.plane_margins(Study(tmp_path))
-
-
-@pytest.mark.parametrize("turn", [0.0, 1.0, 3.1])
-def test_directions_are_counted_round_the_circle(turn):
-    angles = np.array([0.0, 0.05, 2.0, 4.0, 4.02, 6.25]) + turn  # the last is 0.03 from the first, the other way round
-    count, gap = directions(5 * np.stack((np.cos(angles), np.sin(angles)), axis=1), 1.0)
-    assert count == 3 and gap == pytest.approx(1.95, abs=1e-6)
 
 
 def test_the_line_stands_between_margins_that_fit_and_those_that_do_not(grids):

@@ -60,6 +60,29 @@ def test_a_small_scale_is_level_with_arcface():
         assert low <= 0 <= high and len(found) == 3
 
 
+def test_what_margins_without_room_cost_is_what_is_stored():
+    from bounds import maximum_margin
+
+    def runs(loss: str, margin: float) -> list[dict]:
+        name = f"mnist-{loss}-2d-seed[0-9]-scale=16-margin={margin:g}-margin-warmup=0.0-epochs=2.json"
+        return [json.loads(path.read_text()) for path in sorted((ROOT / "report" / "results").glob(name))]
+
+    said = []
+    for margin in (0.35, 0.7, 0.1):
+        found = runs("cosface", margin)
+        lost = {sum(share < 0.5 for share in facts["per_class_accuracy"]) for facts in found}
+        accuracies = [100 * facts["test_accuracy"] for facts in found]
+        assert len(found) == 3 and len(lost) == 1
+        said.append((lost.pop(), f"({min(accuracies):.1f} to {max(accuracies):.1f} %)"))
+    (two, first), (four, second), (none, third) = said
+    assert (two, four, none) == (2, 4, 0)
+    sentence = f"two of ten classes on each of three seeds {first}, 0.7 four of them {second}, 0.1 none {third}"
+    assert f"gives up {sentence}" in TEXT
+    room = [f"{maximum_margin(loss, 10, 2):.3f}" for loss in ("cosface", "arcface")]
+    assert f"room for CosFace's margin up to {room[0]} and ArcFace's up to {room[1]}" in TEXT
+    assert sum(facts["test_accuracy"] < 0.5 for facts in runs("arcface", 0.5)) == 1 and len(runs("arcface", 0.5)) == 3
+
+
 def test_the_grids_cells_are_those_stored():
     (none,) = values("norm-softmax", "-scale=64-epochs=2", "verification", "eer").values()
     (small,) = values("arcface", "-scale=64-margin=0.1-epochs=2", "verification", "eer").values()
