@@ -74,6 +74,9 @@ def results(tmp_path_factory):
     store(folder, "mnist-arcface-512d-seed0-schedule=cosine-epochs=3", dim=512, part="sensitivity", schedule="cosine")
     store(folder, "mnist-arcface-512d-seed0-margin-warmup=0.25-epochs=3", dim=512, part="sensitivity",
           margin_warmup=0.25)  # fmt: skip
+    for margin in (0.5, 0.8):
+        store(folder, f"mnist-arcface-2d-seed0-scale=16-margin={margin:g}-epochs=2", arrays_of(2), part="plane",
+              scale=16.0, m2=margin, epochs=2)  # fmt: skip
     entry = {loss: {"median": 1e-3, "peak_mb": 100.0} for loss in ("linear", *LOSSES)}
     head = {"batch": 256, "embedding_dim": 512, "classes": {"10": entry, "100000": entry}, "machine": {"threads": 2}}
     write_json(folder / "benchmark.json", {"head": head})
