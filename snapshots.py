@@ -37,14 +37,17 @@ class Recorder:
         chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:SAMPLES]
         return images[chosen], labels[chosen]
 
-    def start(self) -> None:
-        """Make an empty place for a new run's snapshots. RunError when it cannot be made."""
+    def start(self, going_on: bool = False) -> None:
+        """Make an empty place for a run's snapshots, which one that is `going_on` wants if it had a place before.
+
+        RunError when it cannot be made.
+        """
+        self.recording = self.wanted or (going_on and self.folder.is_dir())
         try:
             for path in self.folder.glob("epoch-*.npz"):
                 path.unlink()
-            if self.wanted:
+            if self.recording:
                 self.folder.mkdir(exist_ok=True)
-            self.recording = self.wanted
         except OSError as error:
             raise RunError(f"cannot make {self.folder}: {error.strerror}; choose another --output-dir") from None
 

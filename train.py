@@ -118,7 +118,7 @@ def train(flags: argparse.Namespace) -> Path:
                 print(f"going on after epoch {trainer.epoch} of {settings.epochs}")
             else:
                 start_folder(folder, record)
-                snapshots.start()
+                snapshots.start(going_on=state == "unfinished")  # cut off before its first checkpoint
                 snapshots.record(trainer)
                 save_checkpoint(folder / "checkpoint.pt", trainer.state(dataset.fingerprint))
             train_epochs(trainer, dataset.fingerprint, snapshots, folder, not flags.no_progress and sys.stderr.isatty())

@@ -33,7 +33,8 @@ def test_one_failure_stops_no_other_run_and_only_it_is_tried_again(command, stor
     calls, outcomes = fake_train
     names = [f"mnist-{loss}-2d-seed0" for loss in ("arcface", "softmax", "cosface", "adacos")]
     outcomes |= {names[0]: (2, "train.py: error: the disk is full"), names[2]: RunError("metrics.json is damaged")}
-    places = ["--output-dir", tmp_path / "runs", "--data-dir", tmp_path / "data", "--only", *names]
+    places = ["--output-dir", tmp_path / "runs", "--data-dir", tmp_path / "data"]
+    places += ["--only", *(f"drawn {name}" for name in names)]
     first = command(experiments.main, *places)
     assert_refused(first, "2 failed", names[0], names[2])
     assert "the disk is full" in first.out and "metrics.json is damaged" in first.out
@@ -62,8 +63,8 @@ time.sleep(300)
 def test_a_stopped_study_takes_its_trainings_with_it(jobs, tmp_path):
     (tmp_path / "train.py").write_text(SLOW_TRAIN)
     script = "import pathlib, sys, experiments, study_store; study_store.ROOT = pathlib.Path(sys.argv.pop(1))\n"
-    words = [sys.executable, "-c", script + "sys.exit(experiments.main())", tmp_path, "--only", "mnist-arcface-2d-s"]
-    words += ["--jobs", jobs, "--output-dir", tmp_path / "runs", "--results-dir", tmp_path / "results"]
+    words = [sys.executable, "-c", script + "sys.exit(experiments.main())", tmp_path]
+    words += ["--only", "drawn mnist-arcface-2d-s", "--jobs", jobs, "--output-dir", tmp_path / "runs", "--results-dir", tmp_path / "results"]
     root = Path(experiments.__file__).parent
     with subprocess.Popen(
         list(map(str, words)), cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -97,7 +98,7 @@ def test_a_dry_run_lists_every_run_with_its_time_and_trains_nothing(command, sto
     runs = experiments.study()
     assert all(f"{run.part} {run.name()}: missing, about" in done.out for run in runs)
     assert f"{len(runs)} of {len(runs)} runs to do, about" in done.out
-    only = command(experiments.main, "--dry-run", "--only", "mnist-arcface-2d-seed0", "open mnist-softmax")
+    only = command(experiments.main, "--dry-run", "--only", "drawn mnist-arcface-2d-seed0", "open mnist-softmax")
     assert len(only.out.splitlines()) == 1 + 6 + 1
     more = command(experiments.main, "--dry-run", "--only", "main", "--seeds", 7)
     assert len(more.out.splitlines()) == 2 * 7 * len(LOSSES) + 1
@@ -105,7 +106,7 @@ def test_a_dry_run_lists_every_run_with_its_time_and_trains_nothing(command, sto
 
 
 def test_a_cluster_that_is_not_there_is_one_clear_line(command, store, tmp_path):
-    done = command(experiments.main, "--only", "mnist-arcface-2d-seed0", "--dask", "tcp://127.0.0.1:9")
+    done = command(experiments.main, "--only", "drawn mnist-arcface-2d-seed0", "--dask", "tcp://127.0.0.1:9")
     assert_refused(done, "--dask tcp://127.0.0.1:9")
 
 
@@ -133,7 +134,7 @@ def test_a_readme_without_its_marks_is_left_alone(store, command, fake_train, tm
     readme = experiments.ROOT / "README.md"
     readme.write_text(text.format(*experiments.MARKS))
     before = readme.read_bytes()
-    done = command(experiments.main, "--only", "mnist-arcface-2d-seed0", "--output-dir", tmp_path / "runs")
+    done = command(experiments.main, "--only", "drawn mnist-arcface-2d-seed0", "--output-dir", tmp_path / "runs")
     assert_refused(done, "README.md", "mark")
     assert readme.read_bytes() == before and (store / "mnist-arcface-2d-seed0.json").exists()
 
@@ -141,6 +142,6 @@ def test_a_readme_without_its_marks_is_left_alone(store, command, fake_train, tm
 def test_a_damaged_stored_result_does_not_reach_the_readme(store, command, fake_train, tmp_path):
     store.mkdir()
     (store / "mnist-softmax-2d-seed0.json").write_text('{"dataset": "mnist"}')
-    done = command(experiments.main, "--only", "mnist-arcface-2d-seed0", "--output-dir", tmp_path / "runs")
+    done = command(experiments.main, "--only", "drawn mnist-arcface-2d-seed0", "--output-dir", tmp_path / "runs")
     assert_refused(done, "mnist-softmax-2d-seed0.json")
     assert "old" in (experiments.ROOT / "README.md").read_text()
