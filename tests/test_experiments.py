@@ -64,7 +64,8 @@ def test_a_stopped_study_takes_its_trainings_with_it(jobs, tmp_path):
     (tmp_path / "train.py").write_text(SLOW_TRAIN)
     script = "import pathlib, sys, experiments, study_store; study_store.ROOT = pathlib.Path(sys.argv.pop(1))\n"
     words = [sys.executable, "-c", script + "sys.exit(experiments.main())", tmp_path]
-    words += ["--only", "drawn mnist-arcface-2d-s", "--jobs", jobs, "--output-dir", tmp_path / "runs", "--results-dir", tmp_path / "results"]
+    words += ["--only", "drawn mnist-arcface-2d-s", "--jobs", jobs]
+    words += ["--output-dir", tmp_path / "runs", "--results-dir", tmp_path / "results"]
     root = Path(experiments.__file__).parent
     with subprocess.Popen(
         list(map(str, words)), cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
