@@ -5,6 +5,7 @@ them. What each shows is written beside it, to figures/captions.json. Run folder
 figures/embedding_RUN.png: 2-D and 3-D embeddings as they are, higher dimensions as a t-SNE map of 2,000 test images.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "report" / "results"
 DATASETS = ("mnist", "cifar10")
 TABLE_PARTS = ("main", "control", "drawn")  # of the study: what follows the recipes
+RECIPE_ONLY = re.compile(r"[a-z0-9]+-[a-z-]+-[23]d-seed\d+")  # other seeds of what is drawn, in whatever part
 
 
 def catalogue(study, output_dir: Path, data_dir: str) -> dict[str, Callable]:
@@ -103,7 +105,8 @@ def study_figures(only: list[str], figures: Path, kind: str, output_dir: Path, d
     if not study.runs and not only:
         yield f"no results in {RESULTS}: run experiments.py; only figures that need none are drawn"
     yield from draw({name: known[name] for name in only or known if name in known}, figures, kind)
-    tabled = [f for f in study.runs if f["part"] in TABLE_PARTS and not f["unseen_classes"]]
+    tabled = [f for f in study.runs if f["part"] in TABLE_PARTS or RECIPE_ONLY.fullmatch(f["name"])]
+    tabled = [f for f in tabled if not f["unseen_classes"]]
     if not only or "accuracy" in only:
         yield from (f"wrote {path}" for path in plot_tables.accuracy_tables(tabled, figures))
 

@@ -1,6 +1,7 @@
 """Accuracy tables as PNG and JSON: one row a data set, loss and dimension, over all seeds at hand."""
 
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,9 @@ def draw_table(rows: list[dict], title: str, folder: Path, name: str) -> Path:
             axes.text(x, -i, text, ha="left" if j == 0 else "right", va="center", weight="bold" if i == 0 else "normal")
     for y, width in ((0.55, 1.0), (-0.5, 0.6), (-len(cells) - 0.5, 1.0)):
         axes.axhline(y, color="black", linewidth=width)
+    for i, (row, above) in enumerate(pairwise(rows), 1):
+        if row["embedding_dim"] != above["embedding_dim"]:
+            axes.axhline(-i - 0.5, color="black", linewidth=0.3)
     axes.text(0.5, 1.3, title, weight="bold", fontsize=10)
     axes.text(0.5, -len(cells) - 1.3, NOTE, fontsize=8, va="center", color="#444444")
     return save(figure, folder, name)

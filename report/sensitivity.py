@@ -8,7 +8,6 @@ from plot_compare import equal_error
 from plot_data import Study, accuracy_or_chance, head_accuracy
 from report.facts import difference_text, number
 
-NEAR = 0.2  # percentage points: what two runs' accuracies at 99.5 % of 10,000 images may differ by at the 95 % level
 # Loss, the flags of its grid, and the settings they set, with their signs in the text.
 GRIDS = (
     ("arcface", ("scale", "margin"), {"scale": "s", "m2": "m₂"}),
@@ -25,7 +24,7 @@ CONTRASTS = (
 
 
 def grid_text(study: Study, loss: str, flags: tuple[str, ...], signs: dict[str, str]) -> dict | None:
-    """What one grid shows: its size, best cell, how many come within NEAR of it, how many failed; None if not run."""
+    """What one grid shows: its size, best and worst cell, how many failed; None if not run."""
     runs = study.grid(loss, flags)
     fine = [f for f in runs if "failed" not in f]
     if not fine:
@@ -35,7 +34,6 @@ def grid_text(study: Study, loss: str, flags: tuple[str, ...], signs: dict[str, 
     return {
         "title": LOSSES[loss].title, "flags": list(flags), "count": len(runs), "failed": len(runs) - len(fine),
         "best": number(head_accuracy(best), 2), "at": at, "epochs": best["epochs"],
-        "near": sum(head_accuracy(f) >= head_accuracy(best) - NEAR for f in fine),
         "worst": number(min(map(head_accuracy, fine)), 1),
         **(by_scale(study, loss, fine) if "scale" in signs else {"errors": [], "plain": [], "beyond": None}),
     }  # fmt: skip
@@ -76,4 +74,4 @@ def sensitivity(results: Path) -> dict:
     study = Study(results)
     grids = [grid_text(study, *grid) for grid in GRIDS]
     contrasts = [contrast_text(study, *contrast) for contrast in CONTRASTS]
-    return {"near": NEAR, "grids": [g for g in grids if g], "contrasts": [c for c in contrasts if c]}
+    return {"grids": [g for g in grids if g], "contrasts": [c for c in contrasts if c]}

@@ -32,11 +32,11 @@ def grid(tmp_path):
     return tmp_path
 
 
-def test_a_grids_best_worst_near_and_failed_cells_are_counted(grid):
+def test_a_grids_best_worst_and_failed_cells_are_counted(grid):
     (found,) = sensitivity(grid)["grids"]
     assert found == {
         "title": "ArcFace", "flags": ["scale", "margin"], "count": 6, "failed": 2, "best": "99.62",
-        "at": "s = 4, m₂ = 0.5", "epochs": 2, "near": 3, "worst": "98.7",
+        "at": "s = 4, m₂ = 0.5", "epochs": 2, "worst": "98.7",
         "errors": [{"scale": "4", "low": "0.30", "high": "0.40"}, {"scale": "16", "low": "0.30", "high": "1.20"}],
         "plain": [], "beyond": None,
     }  # fmt: skip
@@ -68,7 +68,7 @@ def test_a_grid_is_named_by_what_it_varies(tmp_path):
         store(tmp_path, f"batch-size={size}-lr={rate}", batch_size=size, lr=rate, accuracy=accuracy)
     (found,) = sensitivity(tmp_path)["grids"]
     assert found["at"] == "batches of 256, learning rate 0.025"
-    assert sensitivity(tmp_path / "nothing") == {"near": 0.2, "grids": [], "contrasts": []}
+    assert sensitivity(tmp_path / "nothing") == {"grids": [], "contrasts": []}
 
 
 def test_contrasts_are_paired_by_seed(tmp_path):
@@ -121,7 +121,10 @@ def test_collapse_is_spearmans_correlation_of_intra_and_unseen_error():
             facts["verification"] = {"eer": values[loss][1]}
     expected = stats.spearmanr(*zip(*values.values(), strict=True))
     assert content.collapse(groups) == {
-        "correlation": f"{expected.statistic:+.2f}".replace("-", "−"), "p": f"p = {expected.pvalue:.2g}", "losses": 4}
+        "correlation": f"{expected.statistic:+.2f}".replace("-", "−"),
+        "p": f"p = {expected.pvalue:.2g}",
+        "losses": 4,
+    }
     assert content.collapse({"softmax": groups["softmax"]}) is None
     unmeasured = {0: {"angles": {"test": {"intra": 1.0}}}}
     assert content.collapse(groups | {"adacos": unmeasured}) == content.collapse(groups)

@@ -309,3 +309,14 @@ def test_pictures_stay_small(drawn_from, command, tmp_path):
     with Image.open(path) as image:
         assert image.info["dpi"] == pytest.approx((200, 200), abs=1)
     assert "matplotlib" in sys.modules
+
+
+def test_the_accuracy_table_counts_every_seed_of_what_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(plot_embeddings, "RESULTS", tmp_path)
+    for seed, part in enumerate(("drawn", "sensitivity")):
+        store(tmp_path, f"mnist-arcface-2d-seed{seed}", dim=2, seed=seed, part=part)
+    store(tmp_path, "mnist-arcface-8d-seed0", dim=8, seed=0, part="sensitivity")  # a size, in a figure of its own
+    store(tmp_path, "mnist-arcface-512d-seed0-scale=1-epochs=2", dim=512, seed=0, part="sensitivity")
+    list(plot_embeddings.study_figures(["accuracy"], tmp_path, "png", tmp_path, "none"))
+    rows = json.loads((tmp_path / "accuracy_mnist.json").read_text())["rows"]
+    assert [(row["embedding_dim"], row["seeds"]) for row in rows] == [(2, [0, 1])]
