@@ -242,8 +242,8 @@ def schedules(study: Study) -> Drawn:
     return Drawn(
         figure,
         f"{data_title(members[0])}, 512 dimensions, {members[0]['epochs']} epochs: each run (dot) and their mean "
-        "(bar) by learning-rate schedule, which all share the rise, and by the part of training over which the margin "
-        "grows (0: full margin from the first step). The panels' scales differ.",
+        "(bar) by learning-rate schedule, after the same rise over the first tenth, and by the part of training over "
+        "which the margin grows (0: full margin from the first step). The panels' scales differ.",
     )
 
 

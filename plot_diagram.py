@@ -54,5 +54,5 @@ def head_in_network() -> Drawn:
         "The head's place in the network. It holds one weight vector a class and sees the labels; the CNN does not. "
         "While training it replaces the target's cosine by ψ(θ) and scales all by s; in use there are no labels and no "
         "margin: the largest cosine names the class, and two images are compared by the cosine of their embeddings. "
-        "Plain softmax is the exception: it takes W x as it is, neither normalised nor scaled.",
+        "Plain softmax is the exception: its logits are the products of W's rows with x, not normalised, not scaled.",
     )

@@ -157,8 +157,9 @@ def scale_bound() -> Drawn:
     figure.tight_layout()
     return Drawn(
         figure,
-        "Least scale at which every class centre can reach the posterior P: s ≥ (C − 1)/C · ln((C − 1) P / (1 − P)), "
-        "CosFace Eq. 6. The bound is tight only when the centres can form a simplex (C ≤ d + 1); in fewer dimensions "
+        "Least scale at which the posterior P can be reached on every class weight: "
+        "s ≥ (C − 1)/C · ln((C − 1) P / (1 − P)), CosFace Eq. 6. "
+        "The bound is tight only when the centres can form a simplex (C ≤ d + 1); in fewer dimensions "
         f"more is needed, for ten classes on the circle at P = 0.9 {circle:.1f} instead of {least:.2f}.",
     )
 

@@ -1,15 +1,15 @@
 """All of the study's numbers in one value for the report's text: tables, differences, claims, protocol."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from losses import LOSSES
 from plot_data import LEVEL
 from plot_style import channels, data_title, settings_text
 from recipes import CROWDED
-from report.claims import claims, paper_angles, papers
+from report.claims import claims, paper_angles, papers, scale_share
 from report.facts import (
     DATASETS,
     DIM,
@@ -20,15 +20,18 @@ from report.facts import (
     differences,
     group,
     margin_verdicts,
+    margins_minus_plain,
     number,
     paired,
+    raw_differences,
     set_aside,
     sources,
     span,
     stored_runs,
     table,
-    values_of,
 )
+from report.inference import kept
+from report.open_set import corrected, open_tables
 from report.plane import plane
 from report.sensitivity import sensitivity
 from runs import read_json
@@ -48,7 +51,7 @@ def protocol(runs: list[Run]) -> dict[str, Any]:
         "lr": span(f["lr"] for f in facts), "widths": channels(first),
         "parameters": span_of_thousands([f["parameters"] for f in facts]),
         "head": f"{len(first['classes']) * first['embedding_dim']:,}",
-        "devices": "; ".join(sorted({f["device"] for f in facts})),
+        "devices": devices_text({f["device"] for f in facts}),
         "precision": " and ".join(sorted({f["precision"] for f in facts})),
         "torch": ", ".join(sorted({f["torch"].split("+")[0] for f in facts})),
         "shift": first["shift"], "flip": first["flip"], "warmup": span(100 * f["margin_warmup"] for f in facts) + " %",
@@ -56,6 +59,19 @@ def protocol(runs: list[Run]) -> dict[str, Any]:
             f["scale"] for f in facts if f["loss"] not in ("softmax", "adacos")),
         "runs": len(facts), "seeds": span({run.loss: sum(r.loss == run.loss for r in runs) for run in runs}.values()),
     }  # fmt: skip
+
+
+def devices_text(devices: Iterable[str]) -> str:
+    """Device labels for a sentence: '1 or 2 threads of AMD EPYC'; what is no processor stays as recorded."""
+    threads: dict[str, list[str]] = {}
+    others = []
+    for device in sorted(devices):
+        if found := re.fullmatch(r"cpu, (\d+) threads?, (.+)", device):
+            threads.setdefault(found[2], []).append(found[1])
+        else:
+            others.append(device)
+    counted = [f"{' or '.join(n)} thread{'s' * (n != ['1'])} of {name}" for name, n in threads.items()]
+    return "; ".join((*counted, *others))
 
 
 def span_of_thousands(values: list[int]) -> str:
@@ -109,7 +125,8 @@ def controls_of(runs: list[Run], dataset: str) -> list[dict]:
 
 
 def by_scale(groups: dict, controls: list[dict]) -> list[dict]:
-    """NSL at every scale it was run at, beside AdaCos and ArcFace; with EER less ArcFace's, accuracy less softmax's.
+    """NSL at every scale it was run at, beside AdaCos and ArcFace; with EER less ArcFace's and, of the controls, less
+    NSL's at the recipe's scale, accuracy less softmax's.
 
     Empty without a control: the main tables then say as much.
     """
@@ -124,39 +141,36 @@ def by_scale(groups: dict, controls: list[dict]) -> list[dict]:
         rows.append({"title": LOSSES[first["loss"]].title, "settings": settings_text(first), "n": len(members),
                      "cells": [cell(members, MEASURES[name]) for name in TABLES["low"]],
                      "eer": paired(members, arcface, MEASURES["eer"], digits=3) if members is not arcface else None,
+                     "minus_own": paired(members, own[0], MEASURES["eer"]) if members in controls and own else None,
                      "softmax": paired(members, softmax, MEASURES["accuracy"]) if softmax else None})  # fmt: skip
     return rows
 
 
-def open_verdicts(groups: dict, base: str, measure: str) -> dict[str, list[str]]:
-    """Titles of the losses by how they stand to `base` on held-out classes, in one of MEASURES."""
-    found: dict[str, list[str]] = {"lower": [], "higher": [], "undecided": [], "single": []}
-    for loss, row in differences(groups, [], MEASURES[measure]).items():
-        if row[base]:
-            found[row[base]["verdict"]].append(LOSSES[loss].title)
-    return found
+def ten_fold(groups: dict) -> dict | None:
+    """ArcFace minus NSL at the same scale in the papers' own measure; None where they cannot be compared."""
+    if "arcface" not in groups or "norm-softmax" not in groups:
+        return None
+    return paired(groups["arcface"], groups["norm-softmax"], MEASURES["ten_fold"], same_scale=True)
 
 
-def collapse(groups: dict) -> dict | None:
-    """Whether losses that draw the trained classes tighter tell unseen ones apart worse.
+def families(groups: dict, controls: list[dict]) -> dict[str, dict]:
+    """What Holm's correction leaves of the comparisons behind each question: accuracy against softmax's; the margin
+    losses' EER against NSL's; the EER of NSL, at every scale, and of AdaCos against ArcFace's."""
+    named = {LOSSES[loss].title: members for loss, members in groups.items()}
+    plain = {f"NSL at {settings_text(next(iter(members.values())))}": members for members in controls}
+    own = groups.get("norm-softmax")
+    without_margin = {f"NSL at {settings_text(next(iter(own.values())))}": own} if own else {}
+    without_margin |= {"AdaCos": groups["adacos"]} if "adacos" in groups else {}
 
-    Spearman's rank correlation over the losses of mean Intra with mean EER on held-out classes; None with fewer than
-    four losses that have both, or where one of the two is the same for all.
-    """
-    from scipy.stats import spearmanr
+    def against(base: str, measure: str, family: dict[str, dict]) -> dict:
+        rest = {title: members for title, members in family.items() if base in groups and title != LOSSES[base].title}
+        return kept({title: raw_differences(m, groups[base], MEASURES[measure]) for title, m in rest.items()})
 
-    both = [[values_of(members, MEASURES[name]) for name in ("intra", "eer")] for members in groups.values()]
-    means = [[fmean(values.values()) for values in pair] for pair in both if all(pair)]
-    if len(means) < 4 or any(len(set(values)) == 1 for values in zip(*means, strict=True)):
-        return None  # too few, or nothing to rank
-    found = spearmanr(means)
-    return {"correlation": number(float(found.statistic), 2, signed=True), "p": significance(float(found.pvalue)),
-            "losses": len(means)}  # fmt: skip
-
-
-def significance(p: float) -> str:
-    """'p = 0.07', or 'p < 0.001'."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    return {
+        "softmax": against("softmax", "accuracy", named | plain),
+        "nsl_eer": kept(margins_minus_plain(groups, "eer")),
+        "arcface_eer": against("arcface", "eer", without_margin | plain),
+    }
 
 
 def benchmark(results: Path) -> dict | None:
@@ -188,7 +202,10 @@ def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
         "accuracy": table(groups, TABLES["accuracy"]), "embedding": table(groups, TABLES["embedding"]),
         "compared": compared(groups, controls),
         "verdicts": margin_verdicts(groups, controls, MEASURES["accuracy"]),
-        "verdicts_eer": margin_verdicts(groups, controls, MEASURES["eer"]), "by_scale": by_scale(groups, controls),
+        "verdicts_eer": margin_verdicts(groups, controls, MEASURES["eer"]),
+        "verdicts_tar": margin_verdicts(groups, controls, MEASURES["tar"]),
+        "ten_fold": ten_fold(groups), "by_scale": by_scale(groups, controls),
+        "corrected": families(groups, controls),
     }  # fmt: skip
 
 
@@ -201,15 +218,6 @@ def content(results: Path) -> dict[str, Any]:
     splits = sorted({run.held_out for run in runs if run.held_out})
     held_out = {name: {s: group(runs, dataset=name, dim=DIM, held_out=s, extra="") for s in splits}
                 for name in DATASETS}  # fmt: skip
-    open_tables = [
-        {"dataset": name, "classes": split, **table(groups, TABLES["open"]),
-         "verdicts": {measure: {base: open_verdicts(groups, base, measure) for base in ("softmax", "norm-softmax")}
-                      for measure in ("eer", "rank_1")},
-         "collapse": collapse(groups)}
-        for name, by_split in held_out.items()
-        for split, groups in by_split.items()
-        if groups
-    ]  # fmt: skip
     quoted = papers()
     loss, measure = OVERVIEW
     return {
@@ -223,8 +231,9 @@ def content(results: Path) -> dict[str, Any]:
                  for name, dims in flat.items()},
         "low": {name: low_tables(runs, name) for name in DATASETS},
         "dimension": {name: dimension_table(runs, name) for name in DATASETS},
-        "open": open_tables, "claims": claims(main, held_out), "papers": quoted,
-        "paper_angles": paper_angles(quoted), "benchmark": benchmark(results),
+        "open": open_tables(held_out), "open_corrected": corrected(held_out), "claims": claims(main, held_out),
+        "papers": quoted, "paper_angles": paper_angles(quoted), "scale_share": scale_share(quoted),
+        "benchmark": benchmark(results),
         "sensitivity": sensitivity(results), "plane": plane(results),
         "crowded_warmup": f"{100 * CROWDED['margin_warmup']:g} %",
     }  # fmt: skip

@@ -58,6 +58,7 @@ MEASURES = {
     "eer": Measure(_path("verification", "eer", factor=100), 2, -1, "EER, %"),
     "tar": Measure(_path("verification", "tar_at_far", "0.001", factor=100), 2, 1, "TAR, %"),
     "to_weight": Measure(_path("unseen_to_weight", "median"), 1, 0, "To weight, °"),
+    "ten_fold": Measure(_path("verification_10_fold", "mean", factor=100), 2, 1, "10-fold, %"),
     "map": Measure(_path("retrieval", "map_at_r", factor=100), 2, 1, "MAP@R, %"),
     "rank_1": Measure(_path("retrieval", "rank_1", factor=100), 2, 1, "Rank-1, %"),
 }
@@ -173,13 +174,10 @@ def cell(members: dict[int, dict], measure: Measure) -> dict | None:
     return {"mean": number(statistics.fmean(values), measure.digits), "sd": spread, "n": len(values), "best": False}
 
 
-def paired(
-    a: dict[int, dict], b: dict[int, dict], measure: Measure, same_scale: bool = False, digits: int | None = None
-) -> dict | None:
-    """The mean difference a - b over shared seeds, with its interval and verdict; None where they cannot be compared.
-
-    verdict: 'higher', 'lower' or 'undecided'; 'single' where one shared seed gives no interval.
-    """
+def raw_differences(
+    a: dict[int, dict], b: dict[int, dict], measure: Measure, same_scale: bool = False
+) -> list[float] | None:
+    """a - b seed by seed, over the seeds that both have; None where they cannot be compared."""
     names = (*SHARED, "scale") if same_scale else SHARED
     first, second = next(iter(a.values())), next(iter(b.values()))
     # Softmax has no scale to grow: that setting differs by what the heads are.
@@ -187,10 +185,18 @@ def paired(
     if any(first.get(name) != second.get(name) for name in names if name not in free):
         return None
     left, right = values_of(a, measure), values_of(b, measure)
-    seeds = sorted(left.keys() & right.keys())
-    if not seeds:
-        return None
-    return difference_text([left[seed] - right[seed] for seed in seeds], measure.digits if digits is None else digits)
+    return [left[seed] - right[seed] for seed in sorted(left.keys() & right.keys())] or None
+
+
+def paired(
+    a: dict[int, dict], b: dict[int, dict], measure: Measure, same_scale: bool = False, digits: int | None = None
+) -> dict | None:
+    """The mean difference a - b over shared seeds, with its interval and verdict; None where they cannot be compared.
+
+    verdict: 'higher', 'lower' or 'undecided'; 'single' where one shared seed gives no interval.
+    """
+    found = raw_differences(a, b, measure, same_scale)
+    return difference_text(found, measure.digits if digits is None else digits) if found else None
 
 
 def difference_text(differences: list[float], digits: int) -> dict:
@@ -272,6 +278,16 @@ def margin_verdicts(groups: dict[str, dict[int, dict]], controls: list[dict], me
             found[row["norm-softmax"]["verdict"]].append(LOSSES[loss].title)
     return found | {"compared": sum(map(len, found.values())), "tested": sum(map(len, found.values())) -
                     len(found["single"])}  # fmt: skip
+
+
+def margins_minus_plain(groups: dict, measure: str) -> dict[str, list[float] | None]:
+    """{title: paired differences to normalised softmax at the same scale} of the losses with a margin."""
+    plain = groups.get("norm-softmax")
+    return {
+        LOSSES[loss].title: raw_differences(groups[loss], plain, MEASURES[measure], same_scale=True)
+        for loss, entry in LOSSES.items()
+        if plain and loss in groups and entry.own_margin
+    }
 
 
 def sources(runs: Iterable[Run]) -> dict[str, dict]:

@@ -1,9 +1,12 @@
 """What became of margins past the bound in the plane, for the report's text: the grids that plot_plane.py draws."""
 
+import math
 from pathlib import Path
 
+import numpy as np
+
 from losses import LOSSES
-from plot_data import Study, head_accuracy
+from plot_data import Study, accuracy_or_chance
 from plot_plane import AT_ONCE, DRAWN, GRIDS, bound_of, spacing
 from report.facts import number
 
@@ -24,9 +27,9 @@ def grid_text(title: str, loss: str, runs: list[dict]) -> dict:
     large = [f for f in runs if f["scale"] == scales[-1] and "failed" not in f]
     return {
         "title": title, "bound": number(bound, 3), "scales": [f"{s:g}" for s in scales],
-        "within": extent([head_accuracy(f) for f in within]),
-        "past_small": extent([head_accuracy(f) for f in past if f["scale"] == scales[0]]),
-        "past_large": extent([head_accuracy(f) for f in past if f["scale"] > scales[0]]),
+        "within": extent([accuracy_or_chance(f) for f in within]),
+        "past_small": extent([accuracy_or_chance(f) for f in past if f["scale"] == scales[0]]),
+        "past_large": extent([accuracy_or_chance(f) for f in past if f["scale"] > scales[0]]),
         "plain_spacing": extent([spacing(f) for f in large if f["loss"] == "norm-softmax"]),
         "spacing": extent([spacing(f) for f in large if f in within]),
     }  # fmt: skip
@@ -47,16 +50,33 @@ def given_up(facts: dict) -> int:
     return sum(share is not None and share < 0.5 for share in facts["per_class_accuracy"])
 
 
+def directions(weights: np.ndarray, margin: float) -> int:
+    """How many directions apart class weights [C, 2] take up: groups with gaps of over half the angle that CosFace's
+    margin asks of neighbours."""
+    angles = np.sort(np.arctan2(weights[:, 1], weights[:, 0]))
+    gaps = np.diff(angles, append=angles[0] + 2 * np.pi)
+    return max(1, int((gaps > math.acos(1 - margin) / 2).sum()))
+
+
+def room_for(study: Study, runs: list[dict], margin: float) -> dict:
+    """How many directions in the plane CosFace's margin leaves room for, and how many the runs' weights take up, where
+    that is the same number in all."""
+    found = {directions(arrays["weights"], margin) for f in runs if "weights" in (arrays := study.arrays(f))}
+    return {"fit": int(2 * math.pi / math.acos(1 - margin)), "taken": found.pop() if len(found) == 1 else None}
+
+
 def repeated(study: Study, loss: str) -> dict:
     """Of `at_once` what was run over several seeds: margins with their accuracies in per cent, whether they have room,
     and how many classes they give up, where that is the same number on every seed."""
     cells = []
     for margin, runs in at_once(study, loss).items():
-        lost = {given_up(f) for f in runs}
+        lost = {given_up(f) if "accuracy" in f else None for f in runs}
         if len(runs) > 1:
             cells.append({
                 "margin": f"{margin:g}", "fits": margin < bound_of(runs, loss), "n": len(runs),
-                "given_up": lost.pop() if len(lost) == 1 else None, **(extent([head_accuracy(f) for f in runs]) or {}),
+                "given_up": lost.pop() if len(lost) == 1 else None,
+                **(extent([accuracy_or_chance(f) for f in runs]) or {}),
+                **(room_for(study, runs, margin) if loss == "cosface" else {}),
             })  # fmt: skip
     return {"title": LOSSES[loss].title, "scale": f"{DRAWN['scale']:g}", "cells": cells}
 

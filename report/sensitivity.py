@@ -34,7 +34,7 @@ def grid_text(study: Study, loss: str, flags: tuple[str, ...], signs: dict[str, 
     return {
         "title": LOSSES[loss].title, "flags": list(flags), "count": len(runs), "failed": len(runs) - len(fine),
         "best": number(head_accuracy(best), 2), "at": at, "epochs": best["epochs"],
-        "worst": number(min(map(head_accuracy, fine)), 1),
+        "worst": number(min(map(head_accuracy, fine)), 2),
         **(by_scale(study, loss, fine) if "scale" in signs else {"errors": [], "plain": [], "beyond": None}),
     }  # fmt: skip
 

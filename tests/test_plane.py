@@ -6,9 +6,9 @@ import pytest
 
 import plot_plane
 from plot_data import NotStored, Study
-from report.plane import plane
+from report.plane import directions, plane
 from results_helpers import facts_of
-from runs import write_arrays, write_json
+from runs import read_json, write_arrays, write_json
 
 # Four classes on the circle, 90 degrees apart at best: ArcFace's bound is 1.571, CosFace's 1.
 ARCFACE = {(4.0, 0.5): 0.99, (16.0, 0.5): 0.985, (4.0, 1.5): 0.98, (16.0, 1.5): 0.97, (4.0, 2.0): 0.96,
@@ -64,6 +64,31 @@ def test_seeds_are_taken_together_and_do_not_crowd_the_grid(grids):
     assert found["grids"][1]["within"]["high"] == "89.1"  # of the first seed alone
     store(grids, "arcface", 2.0, 16.0, 0.45, ramp=0.0, seed=0, lost=1)
     assert plane(grids)["repeated"]["arcface"]["cells"][1]["given_up"] == 1
+
+
+def test_a_run_that_diverged_counts_as_chance(grids):
+    store(grids, "arcface", 2.0, 16.0, 0.45, ramp=0.0, seed=1)
+    path = grids / "mnist-arcface-2d-seed1-scale=16-margin=2.0-margin-warmup=0.0-epochs=2.json"
+    lost = {k: v for k, v in read_json(path).items() if k not in ("accuracy", "per_class_accuracy", "test_accuracy")}
+    write_json(path, {**lost, "failed": "diverged"})
+    (cell,) = plane(grids)["repeated"]["arcface"]["cells"]
+    assert (cell["low"], cell["high"], cell["given_up"]) == ("25.0", "45.0", None)  # one of four classes
+    first = grids / path.name.replace("seed1", "seed0")
+    write_json(first, {**lost, "seed": 0, "failed": "diverged"})
+    assert plane(grids)["grids"][1]["past_large"] == {"low": "25.0", "high": "25.0"}
+
+
+def test_the_directions_that_weights_take_up_are_counted(grids):
+    angles = np.radians([0, 3, 60, 118, 180, 236, 241, 300])
+    weights = np.stack((np.cos(angles), np.sin(angles)), axis=1)
+    for margin in (0.35, 0.5):  # 49.5 and 60 degrees between neighbours
+        assert directions(weights, margin) == 6
+    assert directions(weights, 0.05) == 6 and directions(weights, 0.001) == 8  # 18.2 and 2.6 degrees
+    assert directions(weights[:1], 0.35) == directions(weights[:2], 0.35) == 1
+    for seed in (0, 1):
+        store(grids, "cosface", 0.35, 16.0, 0.8, ramp=0.0, seed=seed, lost=2)
+    (cell,) = plane(grids)["repeated"]["cosface"]["cells"]
+    assert (cell["fit"], cell["taken"], cell["given_up"]) == (7, 4, 2)
 
 
 def test_nothing_stored_says_nothing(tmp_path):

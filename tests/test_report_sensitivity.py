@@ -36,7 +36,7 @@ def test_a_grids_best_worst_and_failed_cells_are_counted(grid):
     (found,) = sensitivity(grid)["grids"]
     assert found == {
         "title": "ArcFace", "flags": ["scale", "margin"], "count": 6, "failed": 2, "best": "99.62",
-        "at": "s = 4, m₂ = 0.5", "epochs": 2, "worst": "98.7",
+        "at": "s = 4, m₂ = 0.5", "epochs": 2, "worst": "98.71",
         "errors": [{"scale": "4", "low": "0.30", "high": "0.40"}, {"scale": "16", "low": "0.30", "high": "1.20"}],
         "plain": [], "beyond": None,
     }  # fmt: skip
@@ -93,46 +93,6 @@ def test_runs_with_the_same_accuracies_are_said_to_be_the_same(tmp_path):
             store(tmp_path, f"schedule={schedule}", seed=seed, schedule=schedule, accuracy=accuracy)
     (found,) = sensitivity(tmp_path)["contrasts"]
     assert found["same"] and found["mean"] == "0.00" and found["verdict"] == "undecided"
-
-
-def test_losses_stand_to_softmax_and_nsl_on_unseen_classes_by_their_intervals():
-    groups = groups_of(softmax=[0.9] * 3, norm_softmax=[0.9] * 3, arcface=[0.9] * 3, cosface=[0.9] * 3)
-    errors = {"softmax": (5.0, 5.1, 4.9), "norm-softmax": (4.0, 4.2, 4.1), "arcface": (3.0, 3.1, 3.3),
-              "cosface": (4.5, 3.9, 4.1)}  # fmt: skip
-    for loss, members in groups.items():
-        for seed, facts in members.items():
-            facts["verification"] = {"eer": errors[loss][seed] / 100}
-    found = {base: content.open_verdicts(groups, base, "eer") for base in ("softmax", "norm-softmax")}
-    assert found["softmax"]["lower"] == ["Norm-softmax", "ArcFace"] and found["softmax"]["undecided"] == ["CosFace"]
-    assert found["norm-softmax"]["lower"] == ["ArcFace"] and found["norm-softmax"]["undecided"] == ["CosFace"]
-    assert not any(found[base][verdict] for base in found for verdict in ("higher", "single"))
-    for loss, members in groups.items():
-        for seed, facts in members.items():
-            facts["retrieval"] = {"rank_1": 0.97 + 0.01 * (loss == "arcface") + 0.001 * seed}
-    assert content.open_verdicts(groups, "softmax", "rank_1")["higher"] == ["ArcFace"]
-
-
-def test_collapse_is_spearmans_correlation_of_intra_and_unseen_error():
-    groups = groups_of(softmax=[0.9] * 2, norm_softmax=[0.9] * 2, arcface=[0.9] * 2, cosface=[0.9] * 2)
-    values = {"softmax": (17, 0.25), "norm-softmax": (18, 0.22), "arcface": (6, 0.24), "cosface": (5, 0.30)}
-    for loss, members in groups.items():
-        for seed, facts in members.items():
-            facts["angles"] = {"test": {"intra": values[loss][0] + seed}}
-            facts["verification"] = {"eer": values[loss][1]}
-    expected = stats.spearmanr(*zip(*values.values(), strict=True))
-    assert content.collapse(groups) == {
-        "correlation": f"{expected.statistic:+.2f}".replace("-", "−"),
-        "p": f"p = {expected.pvalue:.2g}",
-        "losses": 4,
-    }
-    assert content.collapse({"softmax": groups["softmax"]}) is None
-    unmeasured = {0: {"angles": {"test": {"intra": 1.0}}}}
-    assert content.collapse(groups | {"adacos": unmeasured}) == content.collapse(groups)
-    assert content.collapse({**groups, "arcface": unmeasured}) is None
-    for members in groups.values():
-        for facts in members.values():
-            facts["verification"] = {"eer": 0.25}
-    assert content.collapse(groups) is None
 
 
 def test_a_claim_on_unseen_classes_has_a_row_a_split():

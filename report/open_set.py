@@ -1,0 +1,69 @@
+"""Classes that were never trained on, for the report's text: how the losses compare on them, split by split."""
+
+from statistics import fmean
+from typing import Any
+
+from losses import LOSSES
+from report.facts import MEASURES, TABLES, differences, margins_minus_plain, number, table, values_of
+from report.inference import collapse, kept
+
+
+def open_verdicts(groups: dict, base: str, measure: str) -> dict[str, list[str]]:
+    """Titles of the losses by how they stand to `base` on held-out classes, in one of MEASURES."""
+    found: dict[str, list[str]] = {"lower": [], "higher": [], "undecided": [], "single": []}
+    for loss, row in differences(groups, [], MEASURES[measure]).items():
+        if row[base]:
+            found[row[base]["verdict"]].append(LOSSES[loss].title)
+    return found
+
+
+def by_seed(groups: dict) -> list[str]:
+    """EER of the margin losses, averaged over them, minus normalised softmax's, seed by seed, in percentage points.
+
+    Empty unless all of them have the same number of seeds, at least two.
+    """
+    found = [values for values in margins_minus_plain(groups, "eer").values() if values]
+    if len({len(values) for values in found}) != 1 or len(found[0]) < 2:
+        return []
+    return [number(fmean(seed), 1, signed=True) for seed in zip(*found, strict=True)]
+
+
+def extremes(groups: dict) -> dict[str, str] | None:
+    """The loss with the lowest mean EER on the trained classes and the one with the highest on the unseen ones."""
+    trained, unseen = {}, {}
+    for loss, members in groups.items():
+        of_trained = [facts.get("verification_trained_classes", {}).get("eer") for facts in members.values()]
+        of_unseen = values_of(members, MEASURES["eer"])
+        if of_unseen and None not in of_trained:
+            trained[loss], unseen[loss] = fmean(of_trained), fmean(of_unseen.values())
+    if len(trained) < 2:
+        return None
+    return {"lowest_trained": LOSSES[min(trained, key=lambda loss: trained[loss])].title,
+            "highest_unseen": LOSSES[max(unseen, key=lambda loss: unseen[loss])].title}  # fmt: skip
+
+
+def open_tables(held_out: dict[str, dict[str, dict]]) -> list[dict[str, Any]]:
+    """A table and its verdicts for each split that has runs; held_out: {data set: {held-out classes: groups}}."""
+    return [
+        {"dataset": name, "classes": split, **table(groups, TABLES["open"]),
+         "verdicts": {measure: {base: open_verdicts(groups, base, measure) for base in ("softmax", "norm-softmax")}
+                      for measure in ("eer", "rank_1")},
+         "collapse": collapse(groups, "eer"), "collapse_rank_1": collapse(groups, "rank_1"),
+         "by_seed": by_seed(groups), "extremes": extremes(groups)}
+        for name, by_split in held_out.items()
+        for split, groups in by_split.items()
+        if groups
+    ]  # fmt: skip
+
+
+def corrected(held_out: dict[str, dict[str, dict]]) -> dict[str, dict]:
+    """What is left, after Holm's correction over losses and splits, of the margin losses' differences to NSL."""
+    return {
+        measure: kept({
+            f"{title} without {split}": found
+            for by_split in held_out.values()
+            for split, groups in by_split.items()
+            for title, found in margins_minus_plain(groups, measure).items()
+        })
+        for measure in ("eer", "rank_1")
+    }  # fmt: skip

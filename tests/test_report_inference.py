@@ -1,0 +1,73 @@
+"""Holm's correction, Student's p and exact rank correlations, against SciPy and slow loops."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from report import inference
+
+
+def test_the_p_value_is_students():
+    rng = np.random.default_rng(0)
+    for n in (2, 3, 5, 10):
+        values = list(rng.normal(0.3, 1, n))
+        assert inference.p_value(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue, rel=1e-9)
+    assert inference.p_value([0.5]) is None
+    assert inference.p_value([0.0, 0.0]) == 1 and inference.p_value([0.5, 0.5]) == 0
+
+
+def stepped_down(p: list[float], level: float) -> set[int]:
+    """Holm's procedure as he gives it: from the smallest p on, until one is above level / (how many are left)."""
+    rejected: set[int] = set()
+    while len(rejected) < len(p):
+        left = [i for i in range(len(p)) if i not in rejected]
+        smallest = min(left, key=lambda i: p[i])
+        if p[smallest] >= level / len(left):
+            break
+        rejected.add(smallest)
+    return rejected
+
+
+def test_holms_correction_rejects_what_the_procedure_does():
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        p = list(rng.random(rng.integers(1, 9)) ** 3)
+        corrected = inference.holm(p)
+        assert all(a <= b <= 1 for a, b in zip(p, corrected, strict=True))
+        for level in (0.01, 0.05, 0.3):
+            assert {i for i, value in enumerate(corrected) if value < level} == stepped_down(p, level)
+    assert inference.holm([]) == []
+
+
+def test_a_family_is_corrected_by_how_many_it_tests():
+    clear, likely = [1.0, 1.1, 0.9, 1.05], [1.0, 0.4, 0.2, 0.6]
+    p = stats.ttest_1samp(likely, 0).pvalue
+    assert 0.025 < p < 0.05
+    assert inference.kept({"a": clear, "b": likely}) == {"tested": 2, "single": 2, "kept": ["a", "b"]}
+    more = {"a": clear, "b": likely, "c": [0.1, -0.1, 0.0, 0.2]}
+    assert inference.kept(more) == {"tested": 3, "single": 2, "kept": ["a"]}
+    assert inference.kept({**more, "d": None, "e": [2.0]}) == inference.kept(more)
+
+
+def test_rank_correlations_are_exact():
+    rng = np.random.default_rng(2)
+    for n in (4, 5, 6):
+        x, y = rng.random(n), rng.random(n).round(1)
+        correlation, p = inference.rank_correlation(list(x), list(y))
+        assert correlation == pytest.approx(stats.spearmanr(x, y).statistic)
+        every = [abs(stats.spearmanr(x, order).statistic) for order in itertools.permutations(y)]
+        assert p == pytest.approx(np.mean(np.array(every) >= abs(correlation) - 1e-9))
+
+
+@pytest.mark.parametrize("x, y", [([1, 2, 3], [1, 2, 3]), ([1, 2, 3, 4], [1, 1, 1, 1]), ([1, 2, 3, 4], [1, 2, 3]),
+                                  (list(range(10)), list(range(10)))])  # fmt: skip
+def test_what_cannot_be_ranked_is_refused(x, y):
+    with pytest.raises(ValueError, match="need 4 to 9"):
+        inference.rank_correlation(x, y)
+
+
+@pytest.mark.parametrize("p, text", [(0.083, "p = 0.083"), (0.0004, "p < 0.001"), (0.75, "p = 0.75")])
+def test_p_as_text(p, text):
+    assert inference.as_text(p) == text
