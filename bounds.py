@@ -62,12 +62,13 @@ def largest_spacing(num_classes: int, embedding_dim: int) -> Bound:
     return bound
 
 
-def maximum_margin(loss: str, num_classes: int, embedding_dim: int, *, m1: float = 1.0, m2: float = 0.0) -> Bound:
+def maximum_margin(loss: str, num_classes: int, embedding_dim: int, *, m2: float = 0.0) -> Bound:
     """Least margin that leaves no feasible region, for a loss with a margin of its own: usable ones lie below it.
 
     A region is feasible when an embedding at its own class centre still beats the nearest other class, psi(0) > cos(a)
     with a the spacing: ArcFace and Li-ArcFace m < a, CosFace m < 1 - cos(a) (CosFace Sec. 3.4: C / (C - 1) only where
-    C <= d + 1), SphereFace any m. For `combined`, the largest m3 for the given m1 and m2. ValueError for other losses.
+    C <= d + 1), SphereFace any m. For `combined`, the largest m3 for the given m2, whatever m1. ValueError for another
+    loss.
     """
     if loss not in WITH_MARGIN:
         raise ValueError(f"'{loss}' has no margin to bound: choose from {', '.join(WITH_MARGIN)}")
@@ -76,7 +77,7 @@ def maximum_margin(loss: str, num_classes: int, embedding_dim: int, *, m1: float
         return Bound(math.inf, "psi(0) = 1 for every m1")
     if loss in ("arcface", "li-arcface"):
         return spacing
-    start = target_at_centre((m1, m2, 0.0)) if loss == "combined" else 1.0
+    start = target_at_centre((1.0, m2, 0.0)) if loss == "combined" else 1.0
     return Bound(start - math.cos(spacing), spacing.case, spacing.exact)
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 WHITEN_KERNEL = 2  # pixels
+WHITEN_PIXELS = 5000 * 32 * 32  # of images whose patches are unfolded at once: about 0.5 GB
 WHITEN_EPS = 5e-4  # added to the eigenvalues, so that near-constant patch directions are not blown up
 SMALLEST_IMAGE = 16  # pixels: what three halvings still leave a pixel of
 LARGEST_IMAGE = 512
@@ -71,8 +72,12 @@ class Backbone(nn.Module):
     def init_whitening(self, images: Tensor) -> None:
         """Set the first layer from training images [N, C, H, W] (normalised floats): the eigenvectors of their 2x2
         patches, each scaled to unit variance, and their negatives (airbench94, Sec. 3.2)."""
-        patches = F.unfold(images.float(), WHITEN_KERNEL).transpose(1, 2).flatten(0, 1)
-        covariance = patches.T @ patches / len(patches)
+        size = WHITEN_KERNEL**2 * images.shape[1]
+        total, count = torch.zeros(size, size, device=images.device), 0
+        for part in images.split(max(1, WHITEN_PIXELS // images[0, 0].numel())):
+            patches = F.unfold(part.float(), WHITEN_KERNEL).transpose(1, 2).flatten(0, 1)
+            total, count = total + patches.T @ patches, count + len(patches)
+        covariance = total / count
         values, vectors = torch.linalg.eigh(covariance.cpu().double())  # Apple's GPUs have no float64
         # An eigenvector's sign is the solver's whim; with both signs in the layer, fixing it only fixes the order.
         vectors = vectors * vectors.sum(0).sign().where(vectors.sum(0) != 0, torch.ones(()))

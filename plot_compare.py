@@ -1,5 +1,6 @@
 """Comparisons over runs: scale or margin, angle statistics, sensitivity, embedding size, cost."""
 
+import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -250,9 +251,10 @@ def schedules(study: Study) -> Drawn:
 def embedding_size(study: Study, dataset: str = "mnist", loss: str = "arcface") -> Drawn:
     """Accuracy and angles against the embedding's dimension."""
     groups: dict[int, list[dict]] = {}
-    for facts in study.runs:
-        if facts["name"] == f"{dataset}-{loss}-{facts['embedding_dim']}d-seed{facts['seed']}":
-            groups.setdefault(facts["embedding_dim"], []).append(facts)
+    for dim in sorted({f["embedding_dim"] for f in study.runs}):
+        with contextlib.suppress(NotStored):
+            if members := study.main(dataset, dim).get(loss):
+                groups[dim] = members
     if len(groups) < 2:
         raise NotStored(f"{loss} runs on {dataset} in several dimensions")
     sizes = sorted(groups)

@@ -79,8 +79,9 @@ class Study:
         """
         pattern = re.compile(rf"{dataset}-arcface-512d-seed0(-epochs=\d+)?")
         found = [f for f in self.runs if pattern.fullmatch(f["name"])]
-        devices = [f["device"] for f in found]
-        found = [f for f in found if f["device"] == max(devices, key=devices.count)]
+        same = [f.name for f in fields(Settings) if f.name not in ("epochs", "precision")]
+        found = most_alike(found, lambda facts: str([facts.get(name) for name in (*same, "fingerprint")]))
+        found = most_alike(found, lambda facts: facts["device"])
         if len(found) < 2:
             raise NotStored(f"ArcFace runs on {dataset} with several numbers of epochs")
         return sorted(found, key=lambda f: f["epochs"])

@@ -15,11 +15,11 @@ def box(axes, x: float, y: float, width: float, height: float, text: str, colour
     axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=9, linespacing=1.35)
 
 
-def arrow(axes, start: tuple, end: tuple, text: str = "", colour: str = GREY, below: bool = False) -> None:
-    """An arrow with its label over (or under) its middle."""
+def arrow(axes, start: tuple, end: tuple, text: str = "", colour: str = GREY) -> None:
+    """An arrow with its label over its middle."""
     axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.3})
-    place = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + (-0.14 if below else 0.14))
-    axes.text(*place, text, ha="center", va="top" if below else "bottom", fontsize=8, color=colour)
+    place = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + 0.14)
+    axes.text(*place, text, ha="center", va="bottom", fontsize=8, color=colour)
 
 
 def head_in_network() -> Drawn:

@@ -127,7 +127,14 @@ def main() -> int:
     if flags.runs and flags.only:
         parser.error(f"--only {flags.only[0]}: it picks from the study's figures; leave it or the run folders out")
     if flags.runs:
-        print("\n".join(f"wrote {run_figure(Path(run), figures, flags.format)}" for run in flags.runs))
+        problems = []
+        for run in flags.runs:
+            try:
+                print(f"wrote {run_figure(Path(run), figures, flags.format)}", flush=True)
+            except UserError as error:
+                problems.append(str(error))
+        if problems:
+            raise RunError("; ".join(dict.fromkeys(problems)))
         return 0
     for line in study_figures(flags.only, figures, flags.format, Path(flags.output_dir), flags.data_dir):
         print(line, flush=True)

@@ -52,9 +52,12 @@ def nearest_and_farthest(dataset: str, output_dir: Path, data_dir: str) -> Drawn
     for c, line in enumerate(panels):
         members = np.flatnonzero(labels == c)
         order = members[np.argsort(angles[members, c], kind="stable")]
-        for axes, i in zip((*line[:SHOWN], *line[SHOWN + 1 :]), (*order[:SHOWN], *order[-SHOWN:]), strict=True):
+        for axes in line:
+            axes.axis("off")
+        near, far = order[:SHOWN], order[-SHOWN:]
+        for axes, i in zip((*line[: len(near)], *line[len(line) - len(far) :]), (*near, *far), strict=True):
+            axes.axis("on")
             show(axes, images[i], f"{angles[i, c]:.0f}°")
-        line[SHOWN].axis("off")
         line[0].set_ylabel(facts["classes"][c], fontsize=8, rotation=0, ha="right", va="center")
     panels[0, SHOWN // 2].set_title("nearest", fontsize=9)
     panels[0, SHOWN + 1 + SHOWN // 2].set_title("farthest", fontsize=9)

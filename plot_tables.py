@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from losses import LOSSES, WITHOUT_SCALE
+from losses import LOSSES, WITHOUT_SCALE, Margins
 from plot_style import channels, data_title, loss_title, save
 from recipes import BASE, Settings
 from runs import BAD_CONTENT, RunError, write_json
@@ -61,16 +61,19 @@ def table_rows(runs: list[dict]) -> list[dict]:
     """One entry a group of runs that differ only in their seed: its title, its figures, each with std and n.
 
     A title says what its row does not share with the others: held-out classes, whose pairs are then what is verified
-    and retrieved, images cut from the training set, another copy of the pixels, another net.
+    and retrieved, images cut from the training set, another copy of the pixels, another net; failing these, whatever
+    setting tells rows apart.
     """
     copies = {data_title(facts) for facts in runs}
-    groups: dict[tuple, list[dict]] = {}
-    for facts in runs:
-        groups.setdefault(key_of(facts), []).append(facts)
+    groups = _by_settings(runs)
+    alike: dict[tuple, list[dict]] = {}
+    for first, *_ in groups:
+        alike.setdefault((_title(first, copies), first["embedding_dim"], first["epochs"]), []).append(first)
     rows = []
-    for key in sorted(groups):
-        members = groups[key]
+    for members in groups:
         first = members[0]
+        title = _title(first, copies)
+        title += _told_apart(first, alike[title, first["embedding_dim"], first["epochs"]])
         picks = {
             "head": [100 * f["accuracy"]["head"]["value"] for f in members],
             "nearest_mean": [100 * f["accuracy"]["nearest_mean"]["value"] for f in members],
@@ -82,17 +85,48 @@ def table_rows(runs: list[dict]) -> list[dict]:
             "map_at_r": [_percent(f["retrieval"].get("map_at_r")) for f in members],
         }
         interval = [100 * first["accuracy"]["head"][end] for end in ("low", "high")] if len(members) == 1 else None
-        marks = f", without {', '.join(first['unseen_classes'])}" if first["unseen_classes"] else ""
-        marks += " (pairs of these)" if marks and not first.get("validation") else ""
-        marks += f", {first['test_images']:,} validation images" if first.get("validation") else ""
-        marks += f", {data_title(first)}" if len(copies) > 1 else ""
         rows.append({
-            "title": loss_title(first) + marks + other_net(first), "loss": first["loss"],
+            "title": title, "loss": first["loss"],
             "embedding_dim": first["embedding_dim"], "epochs": first["epochs"],
             "seeds": sorted(f["seed"] for f in members), "head_interval": interval, "source": first["source"],
             "test_images": first["test_images"], **{name: spread(values) for name, values in picks.items()},
         })  # fmt: skip
     return rows
+
+
+def _by_settings(runs: list[dict]) -> list[list[dict]]:
+    """Runs alike but for their seed, in the tables' order. Of one seed twice, the same training under two names or
+    bf16 beside fp32, each precision is a group of its own and the first run counts."""
+    groups: dict[tuple, list[dict]] = {}
+    for facts in runs:
+        groups.setdefault(key_of(facts), []).append(facts)
+    found = []
+    for key in sorted(groups):
+        members = groups[key]
+        split = [members]
+        if len({f["seed"] for f in members}) < len(members):
+            split = [[f for f in members if f["precision"] == p] for p in sorted({f["precision"] for f in members})]
+        found += [list({f["seed"]: f for f in reversed(group)}.values()) for group in split]
+    return found
+
+
+def _title(first: dict, copies: set[str]) -> str:
+    """A row's loss with its settings, and what makes its images or its net others than a table's usual ones."""
+    marks = f", without {', '.join(first['unseen_classes'])}" if first["unseen_classes"] else ""
+    marks += " (pairs of these)" if marks and not first.get("validation") else ""
+    marks += f", {first['test_images']:,} validation images" if first.get("validation") else ""
+    marks += f", {data_title(first)}" if len(copies) > 1 else ""
+    return loss_title(first) + marks + other_net(first)
+
+
+def _told_apart(first: dict, alike: list[dict]) -> str:
+    """', lr 0.05': the settings in which rows of one title differ, or their data; nothing where there is one row."""
+    names = [f.name for f in fields(Settings) if f.name not in ("seed", "scale", *Margins._fields)]
+    differing = [n for n in names if len({str(f.get(n)) for f in alike}) > 1]
+    marks = [f"{name.replace('_', ' ')} {first.get(name)}" for name in differing]
+    if len({f["fingerprint"] for f in alike}) > 1:
+        marks.append(f"data {first['fingerprint'][:6]}")
+    return "".join(f", {mark}" for mark in marks)
 
 
 def other_net(facts: dict) -> str:

@@ -228,7 +228,7 @@ def read_arrays(path: Path) -> dict:
             raise ValueError("not numbers")
         return arrays
     except FileNotFoundError:
-        raise RunError(f"{path} is missing: finish that run with train.py --resume") from None
+        raise RunError(f"{path} is missing: train that run again with --overwrite") from None
     except Exception:  # damaged files bring up nearly every exception there is
         raise RunError(f"{path} is damaged: train that run again with --overwrite") from None
 

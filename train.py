@@ -72,6 +72,13 @@ def prepare(flags: argparse.Namespace) -> tuple[Dataset, dict[str, Tensor], dict
         raise DataError(f"{len(dataset.train_images)} training images: add some, batch normalisation needs two")
     if not len(dataset.test_images):
         raise DataError("no test images are left: add some of the classes trained on, or hold out fewer classes")
+    if unseen and not len(unseen["images"]):
+        raise DataError(
+            f"--hold-out {' '.join(flags.hold_out)}: there are no test images of these: add some to measure"
+        )
+    counts = dataset.train_labels.bincount(minlength=len(dataset.classes)).tolist()
+    if 0 in counts:
+        raise DataError(f"no training images of class '{dataset.classes[counts.index(0)]}': add some, or leave it out")
     unseen_classes = [whole.classes[i] for i in unseen_ids]
     record = {
         "settings": options.resolve(flags, dataset.name, len(dataset.classes), unseen_classes).to_json(),

@@ -23,7 +23,7 @@ MOMENTUM = 0.9
 HEAD_LR = 1.0  # Adam's learning rate for class weights of length 1, as a multiple of Muon's, divided by sqrt(d)
 BIAS_LR = 0.2  # the same for biases, whose scale is that of normalised activations
 WHITEN_IMAGES = 5000  # enough for the covariance of 2x2 patches
-EVAL_BATCH = 250  # as fast as any: larger ones leave the cache
+EVAL_BATCH = 250  # images of up to 32 pixels, as fast as any: larger batches leave the cache
 REPORT_EVERY = 20  # steps between looks at the loss: a look waits for the device
 EXPLODED = 100  # times ln C + s: margins alone bring a bounded head's loss to about a tenth of this
 
@@ -195,7 +195,8 @@ def embed(backbone: Backbone, images: Tensor, mean: Tensor, std: Tensor, autocas
     """Embeddings [N, d] (float32, on the CPU) of uint8 images [N, C, H, W], with the network in eval mode."""
     backbone.eval()
     parts = []
+    batch = max(1, min(EVAL_BATCH, EVAL_BATCH * 32**2 // images[0, 0].numel())) if len(images) else 1
     with autocast:
-        for part in images.split(EVAL_BATCH):
+        for part in images.split(batch):
             parts.append(backbone(to_input(part.to(mean.device), mean, std)).float().cpu())
     return torch.cat(parts)

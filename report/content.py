@@ -173,13 +173,17 @@ def families(groups: dict, controls: list[dict]) -> dict[str, dict]:
     }
 
 
+def machine_text(part: dict | None) -> str:
+    """'AMD EPYC, 2 cores': where a part of benchmark.json was measured; nothing of a part that is not there."""
+    return f"{part['machine']['processor']}, {part['machine']['cores']} cores" if part else ""
+
+
 def benchmark(results: Path) -> dict | None:
     """What benchmark.py measured, as text: training speed beside the user's pick, heads by number of classes."""
     path = results / "benchmark.json"
     if not path.exists():
         return None
     found = read_json(path)
-    machine = next(iter(found.values()))["machine"]
     speed = [
         {"data": data_title(one | {"dataset": name}), "ratio": number(one["images_per_second"]["ours"]["ratio"], 2),
          "float32": number(one["images_per_second"]["ours, float32"]["ratio"], 2),
@@ -191,7 +195,8 @@ def benchmark(results: Path) -> dict | None:
     rows = [{"name": name, "ratios": [number(heads[name]["ratio"], 2) for heads in by_classes.values()],
              "memory": next((f"{heads[name]['peak_mb']:,.0f}" for heads in by_classes.values()
                              if "peak_mb" in heads[name]), None)} for name in names]  # fmt: skip
-    return {"machine": f"{machine['processor']}, {machine['cores']} cores", "speed": speed, "heads": rows,
+    return {"machine": machine_text(found.get("throughput")), "head_machine": machine_text(found.get("head")),
+            "speed": speed, "heads": rows,
             "classes": [f"{int(c):,}" for c in by_classes], "batch": found.get("head", {}).get("batch")}  # fmt: skip
 
 

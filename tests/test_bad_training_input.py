@@ -12,6 +12,7 @@ import torch
 
 import train
 from command_helpers import assert_refused, content_and_times
+from data_helpers import idx_bytes, write_mnist
 from losses import LOSSES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -165,6 +166,39 @@ def test_another_error_of_pytorch_is_not_called_one_of_memory(train_tiny, tmp_pa
     monkeypatch.setattr("trainer.Trainer.step", lambda *_: torch.ones(2) @ torch.ones(3))
     with pytest.raises(RuntimeError, match="size"):
         train_tiny(tmp_path / "runs")
+
+
+@pytest.mark.parametrize("said", ["MPS backend out of memory (MPS allocated: 9 GB)", "CUDA error: out of memory",
+                                  "Invalid buffer size: 40.00 GB"])  # fmt: skip
+def test_too_little_memory_of_other_devices_is_named_too(train_tiny, tmp_path, monkeypatch, said):
+    def step(*_):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr("trainer.Trainer.step", step)
+    assert_refused(train_tiny(tmp_path / "runs"), said, "--batch-size")
+
+
+def test_held_out_classes_without_test_images_are_named(train_tiny, tmp_path, monkeypatch):
+    real = train.hold_out_classes
+
+    def without_unseen_images(*words):
+        dataset, images, labels, ids = real(*words)
+        return dataset, images[:0], labels[:0], ids
+
+    monkeypatch.setattr(train, "hold_out_classes", without_unseen_images)
+    assert_refused(train_tiny(tmp_path / "runs", "--hold-out", "bars"), "--hold-out bars", "no test images")
+    assert not (tmp_path / "runs").exists()
+    assert train_tiny(tmp_path / "runs", "--hold-out", "bars", "--validation", 0.2).status == 0  # it needs none
+
+
+def test_a_class_without_training_images_is_named(command, tmp_path):
+    arrays = write_mnist(tmp_path / "data" / "MNIST" / "raw")
+    name = "train-labels-idx1-ubyte"
+    (tmp_path / "data" / "MNIST" / "raw" / name).write_bytes(idx_bytes(arrays[name] % 9))
+    places = ("--data-dir", tmp_path / "data", "--output-dir", tmp_path / "runs")
+    done = command(train.main, "--dataset", "mnist", "--loss", "softmax", *places)
+    assert_refused(done, "no training images", "'9'")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_test_set_without_images_is_named(train_tiny, tmp_path, monkeypatch):

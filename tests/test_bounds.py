@@ -162,7 +162,7 @@ def feasible_on_the_circle(classes, margins, linear=False):
 @pytest.mark.parametrize("loss", ["arcface", "cosface", "combined", "li-arcface"])
 def test_maximum_margin_on_the_circle_by_search(loss, classes):
     m1, m2 = (0.9, 0.1) if loss == "combined" else (1.0, 0.0)
-    bound = maximum_margin(loss, classes, 2, m1=m1, m2=m2)
+    bound = maximum_margin(loss, classes, 2, m2=m2)
     for factor, expected in ((0.999, True), (1.001, False)):
         margin = factor * bound
         margins = (m1, m2, margin) if loss in ("cosface", "combined") else (m1, margin, 0.0)
@@ -177,7 +177,7 @@ def test_maximum_margin_in_figures():
     for classes, dim in ((2, 1), (3, 2), (10, 9), (10, 512)):
         assert maximum_margin("cosface", classes, dim) == pytest.approx(classes / (classes - 1))
         assert maximum_margin("combined", classes, dim) == pytest.approx(classes / (classes - 1))
-    assert maximum_margin("combined", 10, 512, m1=0.9, m2=0.4) == pytest.approx(math.cos(0.4) + 1 / 9)
+    assert maximum_margin("combined", 10, 512, m2=0.4) == pytest.approx(math.cos(0.4) + 1 / 9)
     assert maximum_margin("cosface", 10, 3) == pytest.approx(1 - math.cos(math.radians(66.1468)))
     sphereface = maximum_margin("sphereface", 10, 2)
     assert sphereface == math.inf and sphereface.exact

@@ -1,9 +1,13 @@
 """The network: shapes, precision, its fixed first layer against its definition, and the sizes it refuses."""
 
+import contextlib
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+import models
+import trainer
 from models import SMALLEST_IMAGE, WHITEN_EPS, Conv3x3, build_backbone
 
 WIDTHS = (4, 6, 8)
@@ -85,6 +89,33 @@ def test_whitening_depends_on_the_images_alone():
     assert torch.equal(first.whiten.weight, second.whiten.weight)
     second.init_whitening(pictures(50, seed=1))
     assert not torch.equal(first.whiten.weight, second.whiten.weight)
+
+
+def test_whitening_a_part_of_the_images_at_a_time_is_whitening_all(monkeypatch):
+    whole, parts = (build_backbone(3, 4, 16, widths=WIDTHS) for _ in range(2))
+    whole.init_whitening(pictures(50))
+    monkeypatch.setattr(models, "WHITEN_PIXELS", 7 * 16 * 16)
+    seen = []
+    real = F.unfold
+    monkeypatch.setattr(F, "unfold", lambda images, kernel: seen.append(len(images)) or real(images, kernel))
+    parts.init_whitening(pictures(50))
+    assert seen == [7] * 7 + [1]
+    torch.testing.assert_close(parts.whiten.weight, whole.whiten.weight, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "largest"), [(16, 250), (32, 250), (64, 62), (512, 1)])
+def test_larger_images_are_embedded_fewer_at_a_time(size, largest):
+    seen = []
+
+    class Net(torch.nn.Module):
+        def forward(self, images):
+            seen.append(len(images))
+            return images.flatten(1)[:, :2]
+
+    count = min(260, 2 * largest)
+    images = torch.zeros(count, 1, size, size, dtype=torch.uint8)
+    found = trainer.embed(Net(), images, torch.zeros(1), torch.ones(1), contextlib.nullcontext())
+    assert max(seen) == largest and sum(seen) == len(found) == count
 
 
 @pytest.mark.parametrize(("channels_in", "channels_out"), [(3, 5), (5, 3), (4, 4)])

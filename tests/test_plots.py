@@ -115,6 +115,14 @@ def test_what_is_no_run_is_named(command, tmp_path):
     assert_refused(command(plot_embeddings.main, run, "--format", "gif"), "gif", "png", "svg", "pdf")
 
 
+def test_one_bad_run_does_not_keep_back_the_others(command, tmp_path):
+    runs = [make_run(tmp_path / name, 2) for name in "abc"]
+    (runs[1] / "embeddings.npz").unlink()
+    done = command(plot_embeddings.main, *runs, "--figures-dir", tmp_path / "figures")
+    assert done.status == 2 and "embeddings.npz is missing: train that run again" in done.err
+    assert [line.rpartition("_")[2] for line in done.out.splitlines()] == ["a.png", "c.png"]
+
+
 def test_a_file_in_the_way_of_the_figures_is_named(command, tmp_path):
     run = make_run(tmp_path / "run", 3)
     (tmp_path / "file").write_text("mine")

@@ -292,6 +292,11 @@ def test_test_images_are_chosen_by_their_angle(tmp_path, monkeypatch):
     assert "apple: 103°\npear: 13°" in shown and len(shown) == min(plot_images.MISTAKES, wrong)
     near = plot_images.nearest_and_farthest("mnist", tmp_path, "data")
     assert [a.get_xlabel() for a in near.figure.axes if a.get_xlabel()][2 * plot_images.SHOWN - 1] == "103°"
+    monkeypatch.setattr(plot_images, "SHOWN", 8)  # there are 12 of a class: some in both halves, none missing
+    plot_images.nearest_and_farthest("mnist", tmp_path, "data")
+    monkeypatch.setattr(plot_images, "SHOWN", 13)
+    few = plot_images.nearest_and_farthest("mnist", tmp_path, "data")
+    assert sum(bool(a.get_xlabel()) for a in few.figure.axes) == 2 * n
     Data.fingerprint = "other"
     with pytest.raises(NotStored, match="data"):
         plot_images.worst_mistakes("mnist", tmp_path, "data")
