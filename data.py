@@ -253,20 +253,17 @@ def channel_statistics(images: Tensor) -> Statistics:
     return Statistics(torch.tensor(means), torch.tensor(deviations))
 
 
-def augment(
-    images: Tensor, generator: torch.Generator | None, shift: int, flip: bool, pad_mode: str | None = None
-) -> Tensor:
+def augment(images: Tensor, generator: torch.Generator | None, shift: int, flip: bool) -> Tensor:
     """Shifts each image of uint8 [B, C, H, W] by up to `shift` pixels in x and y, and mirrors half with flip.
 
-    What comes in at the border is black for pad_mode 'zeros', and mirrored without repeating the border pixel
-    for 'reflect'; None takes 'zeros' for one channel, 'reflect' for more. The random numbers are drawn on the
-    CPU, in the order rows, columns, mirroring, so that a seed gives the same batch on every device. generator
-    None is torch's own. Raises ValueError for another pad_mode and a shift not smaller than the image.
+    What comes in at the border is black for one channel, as around a digit, and for more the picture mirrored
+    without repeating the border pixel. The random numbers are drawn on the CPU, in the order rows, columns,
+    mirroring, so that a seed gives the same batch on every device. generator None is torch's own. Raises
+    ValueError for a shift not smaller than the image.
     """
     batch, channels, height, width = images.shape
-    pad_mode = pad_mode or ("zeros" if channels == 1 else "reflect")
-    if pad_mode not in ("zeros", "reflect") or not 0 <= shift < min(height, width):
-        raise ValueError(f"pad_mode {pad_mode} must be zeros or reflect, shift {shift} smaller than the image")
+    if not 0 <= shift < min(height, width):
+        raise ValueError(f"shift {shift} must be at least 0 and smaller than the image, {height} by {width}")
     down = torch.randint(-shift, shift + 1, (batch, 1), generator=generator)
     right = torch.randint(-shift, shift + 1, (batch, 1), generator=generator)
     rows, columns = torch.arange(height) + down, torch.arange(width) + right  # where each pixel is taken from
@@ -276,7 +273,7 @@ def augment(
     index = _reflect(rows, height)[:, :, None] * width + _reflect(columns, width)[:, None, :]  # [B, H, W]
     index = index.to(images.device).view(batch, 1, -1).expand(-1, channels, -1)
     out = images.reshape(batch, channels, -1).gather(2, index).view(batch, channels, height, width)
-    if pad_mode == "zeros":
+    if channels == 1:
         rows_inside, columns_inside = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
         out *= (rows_inside[:, None, :, None] & columns_inside[:, None, None, :]).to(images.device)
     return out
@@ -288,8 +285,8 @@ def _reflect(positions: Tensor, size: int) -> Tensor:
     return torch.where(positions >= size, 2 * (size - 1) - positions, positions)
 
 
-def to_input(images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 [B, C, H, W] → (images / 255 - mean) / std as dtype, computed in float32, channels-last."""
+def to_input(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 [B, C, H, W] → (images / 255 - mean) / std, float32, channels-last."""
     mean, std = mean.to(images.device)[:, None, None], std.to(images.device)[:, None, None]
     pixels = images.contiguous(memory_format=torch.channels_last).float()
-    return torch.addcmul(-mean / std, pixels, 1 / (255 * std)).to(dtype)
+    return torch.addcmul(-mean / std, pixels, 1 / (255 * std))

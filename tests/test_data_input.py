@@ -20,30 +20,29 @@ def test_statistics_are_exact(monkeypatch):
     assert std[2].item() == pytest.approx(1 / 255)
 
 
-def slow_augment(images: np.ndarray, seed: int, shift: int, flip: bool, pad_mode: str) -> np.ndarray:
+def slow_augment(images: np.ndarray, seed: int, shift: int, flip: bool) -> np.ndarray:
     """numpy's padding, a crop and a flip, image by image, from the same random numbers."""
     generator = torch.Generator().manual_seed(seed)
-    batch, _, height, width = images.shape
+    batch, channels, height, width = images.shape
     down = torch.randint(-shift, shift + 1, (batch,), generator=generator).tolist()
     right = torch.randint(-shift, shift + 1, (batch,), generator=generator).tolist()
     mirrored = (torch.rand(batch, generator=generator) < 0.5).tolist() if flip else [False] * batch
     out = []
     for image, dy, dx, mirror in zip(images, down, right, mirrored):
-        mode = {"zeros": "constant", "reflect": "reflect"}[pad_mode]
+        mode = "constant" if channels == 1 else "reflect"
         padded = np.pad(image, ((0, 0), (shift, shift), (shift, shift)), mode=mode)
         crop = padded[:, shift + dy : shift + dy + height, shift + dx : shift + dx + width]
         out.append(crop[:, :, ::-1] if mirror else crop)
     return np.stack(out)
 
 
-@pytest.mark.parametrize("pad_mode", ["zeros", "reflect"])
-@pytest.mark.parametrize("shape", [(64, 1, 28, 28), (64, 3, 32, 32), (33, 2, 5, 9), (1, 3, 8, 8)])
+@pytest.mark.parametrize("shape", [(64, 1, 28, 28), (64, 3, 32, 32), (33, 2, 5, 9), (33, 1, 5, 9), (1, 3, 8, 8)])
 @pytest.mark.parametrize("shift, flip", [(0, False), (0, True), (2, True), (4, False), (4, True)])
-def test_augment_against_a_slow_loop(shape, shift, flip, pad_mode):
+def test_augment_against_a_slow_loop(shape, shift, flip):
     images = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-    got = data.augment(torch.from_numpy(images), torch.Generator().manual_seed(9), shift, flip, pad_mode)
+    got = data.augment(torch.from_numpy(images), torch.Generator().manual_seed(9), shift, flip)
     assert got.dtype == torch.uint8 and got.is_contiguous()
-    np.testing.assert_array_equal(got.numpy(), slow_augment(images, 9, shift, flip, pad_mode))
+    np.testing.assert_array_equal(got.numpy(), slow_augment(images, 9, shift, flip))
 
 
 def test_augment_takes_every_position_equally_often():
@@ -57,45 +56,43 @@ def test_augment_takes_every_position_equally_often():
     assert torch.all((heat - expected).abs() <= 6 * expected.sqrt())
 
 
-def test_augment_is_reproducible_and_pads_by_channels():
+def test_augment_is_reproducible():
     images = torch.randint(0, 256, (50, 3, 16, 16), dtype=torch.uint8)
     kept = images.clone()
     first, again, other = (data.augment(images, torch.Generator().manual_seed(s), 2, True) for s in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other) and torch.equal(images, kept)
-    for channels, mode in ((3, "reflect"), (1, "zeros")):
-        part = images[:, :channels]  # for one channel not contiguous
-        by_default = data.augment(part, torch.Generator().manual_seed(1), 2, True)
-        assert torch.equal(by_default, data.augment(part, torch.Generator().manual_seed(1), 2, True, mode))
+    part = images[:, :1]  # not contiguous
+    same = data.augment(part.contiguous(), torch.Generator().manual_seed(1), 2, True)
+    assert torch.equal(same, data.augment(part, torch.Generator().manual_seed(1), 2, True))
     torch.manual_seed(4)
     first = data.augment(images, None, 2, True)
     torch.manual_seed(4)
     assert torch.equal(first, data.augment(images, None, 2, True))
 
 
-@pytest.mark.parametrize("shift, mode", [(16, None), (-1, None), (1, "circular")])
-def test_augment_refuses_nonsense(shift, mode):
-    with pytest.raises(ValueError, match="shift"):
-        data.augment(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), None, shift, False, mode)
+@pytest.mark.parametrize("shift", [16, -1])
+def test_augment_refuses_nonsense(shift):
+    with pytest.raises(ValueError, match=f"shift {shift} "):
+        data.augment(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), None, shift, False)
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 2e-6), (torch.bfloat16, 1e-2)])
-def test_to_input(dtype, tolerance):
+def test_to_input():
     images = np.random.default_rng(0).integers(0, 256, (20, 3, 12, 10), dtype=np.uint8)
     mean, std = data.channel_statistics(torch.from_numpy(images))
-    got = data.to_input(torch.from_numpy(images), mean, std, dtype)
-    assert got.dtype == dtype and got.shape == images.shape
+    got = data.to_input(torch.from_numpy(images), mean, std)
+    assert got.dtype == torch.float32 and got.shape == images.shape
     assert got.is_contiguous(memory_format=torch.channels_last)
     m, s = (v.numpy().astype(np.float64)[:, None, None] for v in (mean, std))
-    np.testing.assert_allclose(got.float().numpy(), (images / 255.0 - m) / s, atol=tolerance)
+    np.testing.assert_allclose(got.numpy(), (images / 255.0 - m) / s, atol=2e-6)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_augment_and_to_input_give_the_same_on_a_gpu():
     images = torch.randint(0, 256, (50, 3, 16, 16), dtype=torch.uint8)
-    statistics = data.channel_statistics(images)
-    for mode in ("zeros", "reflect"):
+    for channels in (1, 3):
+        statistics = data.channel_statistics(images[:, :channels])
         here, there = (
-            data.augment(images.to(device), torch.Generator().manual_seed(1), 2, True, mode)
+            data.augment(images[:, :channels].to(device), torch.Generator().manual_seed(1), 2, True)
             for device in ("cpu", "cuda")
         )
         assert there.is_cuda and torch.equal(here, there.cpu())
