@@ -51,15 +51,18 @@ def scale_or_margin(study: Study, dataset: str) -> Drawn:
             name = f"to {LOSSES[base].title}"
             right.errorbar(found.mean, places[loss] - shift, xerr=half, markersize=5, label=name, **style)
             if base == "norm-softmax" and LOSSES[loss].own_margin:
-                told.append(f"{LOSSES[loss].title} {found.mean:+.2f} ± {half:.2f}" if half is not None else
-                            f"{LOSSES[loss].title} {found.mean:+.2f} (one pair)")  # fmt: skip
-                margins_win.append(half is not None and abs(found.mean) > half)
+                mean = f"{found.mean:+.2f}".replace("-", "−")
+                told.append(f"{LOSSES[loss].title} {mean} {'(one pair)' if half is None else f'± {half:.2f}'}")
+                if half is not None:
+                    margins_win.append(abs(found.mean) > half)
     right.axvline(0, color="black", linewidth=0.8)
     left.set_yticks(range(len(groups)), [LOSSES[loss].title for loss in groups])
     left.invert_yaxis()
-    left.set(xlabel="test accuracy, %", title="each run, mean ± standard deviation")
+    left.set(xlabel="test accuracy, %", title="runs and their mean")
     right.set(xlabel="difference in accuracy, percentage points", title="paired by seed, 95 % interval")
-    handles = dict(zip(*reversed(right.get_legend_handles_labels()), strict=True))
+    names = dict.fromkeys(right.get_legend_handles_labels()[1])
+    looks = {f"to {LOSSES['softmax'].title}": (BLUE, "o"), f"to {LOSSES['norm-softmax'].title}": (ORANGE, "s")}
+    handles = {name: plt.Line2D([], [], color=looks[name][0], marker=looks[name][1], markersize=5) for name in names}
     for axes in (left, right):
         axes.grid(alpha=0.3, axis="x")
         axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -69,15 +72,16 @@ def scale_or_margin(study: Study, dataset: str) -> Drawn:
         figure.legend(handles.values(), handles.keys(), loc="lower right", ncols=2, fontsize=8)
     verdict = ""
     if told:
-        verdict = (f" To norm-softmax at the same scale: {', '.join(told)} points; in {sum(margins_win)} of "
-                   f"{len(told)} the interval leaves out 0.")  # fmt: skip
+        verdict = f" To normalised softmax at the same scale: {', '.join(told)} points"
+        verdict += f"; {sum(margins_win)} of {len(margins_win)} intervals leave out 0." if margins_win else "."
     return Drawn(
         figure,
-        f"{data_title(first)}, 512 dimensions, {seeds_of(groups)}: test accuracy of each loss (left; a single "
-        "run with the 95 % interval that its test images leave, in grey), and its "
-        "difference to softmax, which tells of scale and margin together, and to norm-softmax at the same scale, which "
-        f"tells of the margin alone (right; hollow: a single pair, no interval).{verdict} AdaCos, which finds its own "
-        "scale, is set against the table's norm-softmax. No correction for the number of comparisons.",
+        f"{data_title(first)}, 512 dimensions, {seeds_of(groups)}: test accuracy of each loss (left; diamonds and "
+        "bars: mean and standard deviation, of a single run the 95 % interval that its test images leave, in "
+        "grey), and its difference to softmax, which tells of scale and margin together, and to normalised softmax "
+        f"at the same scale, which tells of the margin alone (right; hollow: a single pair, no interval).{verdict} "
+        "AdaCos, which finds its own scale, is set against the table's normalised softmax. No correction for the "
+        "number of comparisons.",
     )
 
 
@@ -109,7 +113,8 @@ def table(rows: list[list[str]], widths: list[float], note: str):
             x = 0.1 if j == 0 else ends[j] - 0.1
             weight = "bold" if line[1:] == rows[0][1:] else "normal"  # a later block repeats the headings
             axes.text(x, -i, text, ha="left" if j == 0 else "right", va="center", weight=weight, fontsize=9)
-    for y, width in ((0.6, 1.0), (-0.5, 0.6), (-len(rows) + 0.5, 1.0)):
+    heads = [i for i, line in enumerate(rows) if line[1:] == rows[0][1:]]
+    for y, width in ((0.6, 1.0), *((-i - 0.5, 0.6) for i in heads), (-len(rows) + 0.5, 1.0)):
         axes.axhline(y, color="black", linewidth=width)
     axes.text(0.1, -len(rows) - 0.2, note, fontsize=8, va="center", color="#444444")
     return figure
@@ -124,15 +129,16 @@ def plus_minus(values: list[float], digits: int = 1) -> str:
 def angle_table(study: Study, dataset: str) -> Drawn:
     """ArcFace Table 3 on this data: W-EC, W-Inter, Intra and Inter of training and test embeddings, in degrees."""
     groups = study.main(dataset)
-    rows = [["Loss", "W-EC", "W-Inter", "Intra, train", "Inter, train", "Intra, test", "Inter, test"]]
+    rows = [["Loss", "seeds", "W-EC", "W-Inter", "Intra, train", "Inter, train", "Intra, test", "Inter, test"]]
     for loss, members in groups.items():
         picks = [("train", "w_ec"), ("train", "w_inter"), ("train", "intra"), ("train", "inter"), ("test", "intra"),
                  ("test", "inter")]  # fmt: skip
-        rows.append([LOSSES[loss].title, *(plus_minus([f["angles"][a][b] for f in members]) for a, b in picks)])
+        cells = (plus_minus([f["angles"][a][b] for f in members]) for a, b in picks)
+        rows.append([LOSSES[loss].title, str(len(members)), *cells])
     first = next(iter(groups.values()))[0]
     note = f"{data_title(first)}, 512 dimensions, degrees; mean ± standard deviation over {seeds_of(groups)}."
     return Drawn(
-        table(rows, [1.35, *[1.2] * 6], note),
+        table(rows, [1.35, 0.6, *[1.2] * 6], note),
         f"{data_title(first)}, 512 dimensions, {seeds_of(groups)}: angle statistics as in ArcFace Table 3, in degrees. "
         "W-EC: a class weight to its class's mean direction; W-Inter: smallest angle of a weight to another; Intra: an "
         "embedding to its class's mean direction; Inter: smallest angle between mean directions.",
@@ -185,12 +191,13 @@ def sensitivity(study: Study) -> Drawn:
     fine = [f for f in runs if "failed" not in f]
     found = [head_accuracy(f) for f in fine] or [90.0, 100.0]
     errors = [equal_error(f) for f in fine if equal_error(f) > 0] or [1.0, 10.0]
-    low = max(90.0, min(found))
-    shades = (Shade(head_accuracy, 2, Normalize(low, max(found)), "cividis"),
-              Shade(equal_error, 2, LogNorm(min(errors), max(errors)), "cividis_r"))  # fmt: skip
+    wrong = Shade(equal_error, 2, LogNorm(min(errors), max(errors)), "cividis_r")
     figure, panels = plt.subplots(2, len(grids), figsize=(2.75 * len(grids), 5.2), squeeze=False)
-    for line, shade, what in zip(panels, shades, ("accuracy", "equal error rate"), strict=True):
-        for axes, (title, members, down, across, labels) in zip(line, grids, strict=True):
+    for (above, below), (title, members, down, across, labels) in zip(panels.T, grids, strict=True):
+        # Colours of accuracy by panel: one bad learning rate would leave the margins a single shade.
+        right = [head_accuracy(f) for f in members if "failed" not in f] or found
+        good = Shade(head_accuracy, 2, Normalize(max(90.0, min(right)), max(right)), "cividis")
+        for axes, shade, what in ((above, good, "accuracy"), (below, wrong, "equal error rate")):
             heat_map(axes, members, (down, across), labels, shade)
             axes.set_title(f"{title}: {what}, %")
     figure.tight_layout()
@@ -221,12 +228,13 @@ def schedules(study: Study) -> Drawn:
         for facts in study.grid(loss, ("margin-warmup",)):
             ramps.setdefault(f"{LOSSES[loss].title}, {facts['margin_warmup']:g}", []).append(facts)
     parts = [({k: v for k, v in group.items() if v}, title)
-             for group, title in ((plans, "learning rate"), (dict(sorted(ramps.items())), "part of training with margin ramp"))]  # noqa: E501  # fmt: skip
+             for group, title in ((plans, "learning-rate schedule"), (dict(sorted(ramps.items())), "part of training with margin ramp"))]  # noqa: E501  # fmt: skip
     parts = [(group, title) for group, title in parts if group]
     if not parts:
         raise NotStored("schedule and ramp runs on mnist")
     figure, panels = plt.subplots(1, len(parts), figsize=(3.7 * len(parts), 2.7), squeeze=False)
     members: list[dict] = []
+    all_runs = {f"{title}, {name}": runs for group, title in parts for name, runs in group.items()}
     for axes, (group, title) in zip(panels.flat, parts, strict=True):
         for i, (_, runs) in enumerate(group.items()):
             values = [accuracy_or_chance(f) for f in runs]
@@ -242,9 +250,10 @@ def schedules(study: Study) -> Drawn:
     figure.tight_layout()
     return Drawn(
         figure,
-        f"{data_title(members[0])}, 512 dimensions, {members[0]['epochs']} epochs: each run (dot) and their mean "
-        "(bar) by learning-rate schedule, after the same rise over the first tenth, and by the part of training over "
-        "which the margin grows (0: full margin from the first step). The panels' scales differ.",
+        f"{data_title(members[0])}, 512 dimensions, {members[0]['epochs']} epochs, {seeds_of(all_runs)}: each run "
+        "(dot) and their mean (bar) by learning-rate schedule, after the same rise over the first tenth, and by "
+        "the part of training over which the margin grows (0: full margin from the first step). The panels' scales "
+        "differ.",
     )
 
 
@@ -315,7 +324,7 @@ def draw_cost(cost: dict[str, dict[int, dict]], head: dict) -> Drawn:
     places = np.arange(len(names))
     for i, (count, colour) in enumerate(zip(counts, (BLUE, ORANGE, GREEN), strict=False)):
         times = [1000 * cost[loss][count]["median"] if count in cost[loss] else np.nan for loss in names]
-        left.barh(places + (i - 1) * 0.27, times, height=0.25, color=colour, label=f"{count:,} classes")
+        left.plot(times, places, "osD"[i % 3], color=colour, markersize=6, label=f"{count:,} classes")
     memory = [cost[loss].get(counts[-1], {}).get("peak_mb", np.nan) for loss in names]
     right.barh(places, memory, height=0.6, color=GREEN)
     left.set_yticks(places, [LOSSES[loss].title for loss in names])

@@ -27,7 +27,7 @@ def head_in_network() -> Drawn:
     figure, axes = plt.subplots(figsize=(8.6, 3.7))
     axes.set(xlim=(0, 17.6), ylim=(1.2, 8.3))
     axes.axis("off")
-    box(axes, 0.1, 4.6, 2.1, 1.7, "images\n[B, c, H, W]", GREY)
+    box(axes, 0.1, 4.6, 2.1, 1.7, "images\n[B, c, h, w]", GREY)
     box(axes, 3.2, 4.6, 2.7, 1.7, "CNN\nmodels.py", BLUE)
     box(axes, 7.5, 4.6, 2.7, 1.7, "cos θ = x · W\neach of length 1", ORANGE)
     box(axes, 7.5, 7.0, 2.7, 1.0, "weights W [C, d]", ORANGE)
@@ -43,15 +43,16 @@ def head_in_network() -> Drawn:
     arrow(axes, (12.95, 7.0), (12.95, 6.3))
     arrow(axes, (14.2, 5.45), (15.4, 5.45), "× s")
     arrow(axes, (9.6, 4.6), (11.7, 2.5), colour=GREY)
-    arrow(axes, (6.5, 5.35), (5.4, 2.9), colour=GREY)
-    axes.add_patch(plt.Rectangle((7.2, 4.2), 7.3, 3.98, fill=False, edgecolor=ORANGE, linewidth=1, linestyle="--"))
-    axes.text(14.4, 4.25, "head (losses.py), float32", fontsize=8, color="#9A6700", va="bottom", ha="right")
+    arrow(axes, (6.5, 5.45), (5.4, 2.9), colour=GREY)
+    axes.add_patch(plt.Rectangle((7.2, 4.2), 8.05, 3.98, fill=False, edgecolor=ORANGE, linewidth=1, linestyle="--"))
+    axes.text(15.1, 4.25, "head (losses.py), float32", fontsize=8, color="#9A6700", va="bottom", ha="right")
     axes.text(17.5, 4.35, "training", fontsize=8, style="italic", ha="right", va="top", color=GREY)
     axes.text(17.5, 1.7, "in use: no labels, no margin", fontsize=8, style="italic", ha="right", va="top", color=GREY)
     figure.tight_layout()
     return Drawn(
         figure,
-        "The head's place in the network. It holds one weight vector a class and sees the labels; the CNN does not. "
+        "The head's place in the network; B: images in a batch, d: dimensions of the embedding, C: classes. The head "
+        "holds one weight vector a class and sees the labels; the CNN does not. "
         "While training it replaces the target's cosine by ψ(θ) and scales all by s; in use there are no labels and no "
         "margin: the largest cosine names the class, and two images are compared by the cosine of their embeddings. "
         "Plain softmax is the exception: its logits are the products of W's rows with x, not normalised, not scaled.",

@@ -46,19 +46,24 @@ def unseen_classes(study: Study) -> Drawn:
     for axes, (split, groups) in zip(panels.flat, splits.items(), strict=True):
         for loss, members in groups.items():
             marker = MARKERS[list(LOSSES).index(loss)]
-            size = 12 if marker == "*" else 8.5  # a star's points make it look small
-            look = {"color": loss_style(loss)["color"], "markersize": size, "alpha": 0.8, "markeredgecolor": "white"}
+            size = 9 if marker == "*" else 6  # a star's points make it look small
+            look = {
+                "color": loss_style(loss)["color"],
+                "markersize": size,
+                "markerfacecolor": "none",
+                "markeredgewidth": 1.4,
+            }  # hollow: runs may lie on each other
             axes.plot(
                 [f["angles"]["test"]["intra"] for f in members], [100 * f["verification"]["eer"] for f in members],
                 marker, label=LOSSES[loss].title, **look,
             )  # fmt: skip
             counts[f"{split} {loss}"] = members
         axes.set_title(f"without {', '.join(split)}")
-        axes.set_xlabel("Intra of the classes trained on, degrees")
+        axes.set_xlabel("Intra of trained classes, degrees")
         axes.grid(alpha=0.3)
     panels[0, 0].margins(0.08)
     panels[0, 0].set(xlim=(0, None), ylim=(0, None))
-    panels[0, 0].set_ylabel("EER on unseen classes, %")
+    panels[0, 0].set_ylabel("equal error rate\non unseen classes, %")
     handles = {h.get_label(): h for axes in panels.flat for h in axes.get_legend_handles_labels()[0]}
     figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=8)
     figure.tight_layout(rect=(0, 0, 1 - 1.35 / figure.get_figwidth(), 1))
@@ -67,5 +72,5 @@ def unseen_classes(study: Study) -> Drawn:
         figure,
         f"{data_title(first)}, 512 dimensions, {seeds_of(counts)}: equal error rate on classes that the network never "
         "saw, against Intra, the mean angle of a test embedding to its class centre, on the classes it was trained on. "
-        "A point is a run. Down is better on unseen classes, left tighter on trained ones.",
+        "A mark is a run. Lower is better on unseen classes; further left is tighter on trained ones.",
     )

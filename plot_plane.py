@@ -48,22 +48,23 @@ def plane_margins(study: Study) -> Drawn:
             heat_map(axes, runs, (own, "scale"), (f"margin {SIGNS[own]}", "scale s"), shade)
             axes.set_title(f"{title}:\n{what}", fontsize=9)
             axes.axhline(sum(m < bound_of(runs, loss) for m in {f[own] for f in runs}) - 0.5, **LINE)
-    for axes, (_, loss, runs) in zip(panels[2], grids, strict=True):
+    for axes, (title, loss, runs) in zip(panels[2], grids, strict=True):
         axes.axis("off")
         own = LOSSES[loss].own_margin or ""
         for facts in runs:
             if (facts["scale"], facts[own]) == (DRAWN["scale"], DRAWN[loss]) and study.arrays(facts):
                 draw_raw(axes, Points(facts, study.arrays(facts)))
-                axes.set_title(f"{SIGNS[own]} = {facts[own]:g}, s = {facts['scale']:g}", fontsize=9)
+                axes.set_title(f"{title}:\n{SIGNS[own]} = {facts[own]:g}, s = {facts['scale']:g}", fontsize=9)
     figure.tight_layout()
     lost = sum("failed" in f for f in each.values())
     bounds = " and ".join(dict.fromkeys(
         f"{bound_of(runs, loss):.3f} for {LOSSES[loss].title}" for _, loss, runs in grids))  # fmt: skip
     return Drawn(
         figure,
-        f"{data_title(first)}, two dimensions, {first['epochs']} epochs and one seed a cell: test accuracy; mean angle "
-        f"of a class weight to the nearest other, at most {widest:.0f}°; test embeddings with a ray along each class "
-        f"weight at one margin past its bound. The line is the bound, {bounds}; margin 0 is normalised softmax. Scale "
-        f"and margin grow over the first {100 * first['margin_warmup']:g} % of training, or are full at once, from the "
-        f"first step. {f'Grey: failed ({lost} of {len(each)}).' if lost else f'No run of {len(each)} is near chance.'}",
+        f"{data_title(first)}, two dimensions, {first['epochs']} epochs, seed {first['seed']}: test accuracy "
+        f"(colours end at 90 %); mean angle of a class weight to the nearest other, at most {widest:.0f}°; test "
+        "embeddings with a ray along each class weight at one margin past its bound, where names side by side "
+        f"share a direction. The line is the bound, {bounds}; margin 0 is normalised softmax. Scale and margin grow "
+        f"over the first {100 * first['margin_warmup']:g} % of training, or are full at once, from the first step. "
+        f"{f'Grey: failed ({lost} of {len(each)}).' if lost else f'No run of {len(each)} is near chance.'}",
     )

@@ -17,6 +17,8 @@ ELEVATION, AZIMUTH = 20, 35  # degrees: one fixed view of every sphere
 FRAMES = 6
 # Inches: a figure's heading, a panel's title of two lines, a figure's edges, what keeps names from the titles below.
 HEAD, TITLE, SIDE, GAP = 0.3, 0.38, 0.15, 0.1
+HALO = [withStroke(linewidth=1.5, foreground="white")]  # names that overlap others stay readable
+SAME = 0.14  # radians between two directions that share one name
 CLOSE = 0.5  # radians between two directions whose names would overlap
 
 
@@ -63,8 +65,9 @@ def draw_raw(axes, points: Points) -> None:
     _scatter(axes, points, points.x, reach)
     directions = unit(points.weights)
     factors = _staggered(directions, points.classes)
-    for c, factor in enumerate(factors):
-        _label(axes, 1.13 * factor * reach * directions[c], points.classes[c], c)
+    for group in _together(directions, points.classes):
+        place = 1.13 * factors[group[0]] * reach * unit(directions[group].sum(0)[None])[0]
+        _label(axes, place, " ".join(points.classes[c] for c in group), group[0] if len(group) == 1 else None)
     edge = (1.13 * factors.max() + 0.17) * reach  # room for the names
     axes.set(xlim=(-edge, edge), ylim=(-edge, edge))
 
@@ -75,11 +78,11 @@ def draw_circle(axes, points: Points) -> None:
     edges = np.arange(-180, 181, 2.0)
     counts = np.stack([np.histogram(angles[points.y == c], edges)[0] for c in range(len(points.classes))])
     heights = 0.9 * np.sqrt(counts / counts.max())  # square root: the few between classes stay visible
-    for c in np.argsort(-heights.max(axis=1)):
-        for start, end, height in zip(edges[:-1], edges[1:], heights[c], strict=True):
-            if height:
-                bar = Wedge((0, 0), 1 + height, start, end, width=height, color=class_colour(c), alpha=0.75, lw=0)
-                axes.add_patch(bar)
+    for i, column in enumerate(heights.T):
+        for c in np.argsort(-column, kind="stable"):  # the tallest first, so that the others show before it
+            if column[c]:
+                start, end = edges[i], edges[i + 1]
+                axes.add_patch(Wedge((0, 0), 1 + column[c], start, end, width=column[c], color=class_colour(c), lw=0.2))
     short = max(map(len, points.classes)) <= 3  # longer names do not fit here; they are in the picture beside it
     for c, direction in enumerate(unit(points.weights)):
         axes.plot([0, direction[0]], [0, direction[1]], color=class_colour(c), linewidth=0.9)
@@ -101,12 +104,12 @@ def draw_sphere(axes, points: Points) -> None:
         colours = [class_colour(c) for c in points.y[side]]
         axes.scatter(*x[side].T, c=colours, s=2, alpha=alpha, linewidths=0, depthshade=False, rasterized=True)
     for c, direction in enumerate(unit(points.weights)):
-        axes.plot(*np.stack((np.zeros(3), 1.12 * direction)).T, color=class_colour(c), linewidth=1.1)
+        shade = 1.0 if direction @ view > 0 else 0.4
+        ray = np.stack((np.zeros(3), 1.12 * direction)).T
+        axes.plot(*ray, color=class_colour(c), linewidth=1.1, alpha=shade)
+        style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold"}
         size = name_size(points.classes[c])
-        style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold", "fontsize": size}
-        frame = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
-        shade = 1.0 if direction @ view > 0 else 0.5
-        axes.text(*(1.3 * direction), points.classes[c], alpha=shade, bbox=frame, zorder=1000, **style)
+        axes.text(*(1.3 * direction), points.classes[c], zorder=1000, fontsize=size, path_effects=HALO, **style)
     axes.set(xlim=(-0.8, 0.8), ylim=(-0.8, 0.8), zlim=(-0.8, 0.8))
     axes.set_box_aspect((1, 1, 1))
     axes.view_init(ELEVATION, AZIMUTH)
@@ -140,7 +143,7 @@ def _scatter(axes, points: Points, x: np.ndarray, reach: float | None, alpha: fl
 
 def name_size(name: str) -> float:
     """Points in which a class's name is written: less for words than for digits."""
-    return 8 if len(name) <= 2 else 6
+    return 9.5 if len(name) <= 2 else 7
 
 
 def _staggered(directions: np.ndarray, names: list[str]) -> np.ndarray:
@@ -152,15 +155,31 @@ def _staggered(directions: np.ndarray, names: list[str]) -> np.ndarray:
     order = np.argsort(angles)
     for before, here in zip(order, order[1:], strict=False):
         if angles[here] - angles[before] < CLOSE and factors[before] == 1:
-            factors[here] = 1.22
+            factors[here] = 1.28
     return factors
 
 
-def _label(axes, place: np.ndarray, text: str, c: int, box: bool = False) -> None:
+def _together(directions: np.ndarray, names: list[str]) -> list[list[int]]:
+    """Classes whose short names would cover each other, as their weights share a direction; long names stand alone."""
+    angles = np.arctan2(directions[:, 1], directions[:, 0])
+    order = list(map(int, np.argsort(angles)))
+    groups = [[order[0]]]
+    for before, here in zip(order, order[1:], strict=False):
+        if max(map(len, names)) <= 2 and angles[here] - angles[before] < SAME:
+            groups[-1].append(here)
+        else:
+            groups.append([here])
+    if len(groups) > 1 and max(map(len, names)) <= 2 and angles[order[0]] + 2 * np.pi - angles[order[-1]] < SAME:
+        groups[0] = groups.pop() + groups[0]  # across the half turn
+    return [sorted(group) for group in groups]
+
+
+def _label(axes, place: np.ndarray, text: str, c: int | None, box: bool = False) -> None:
+    """A class's name in its colour; several names, c None, in black."""
     frame = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1} if box else None
-    style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold", "fontsize": name_size(text)}
-    halo = [withStroke(linewidth=1, foreground="white")]  # neighbours that overlap stay readable
-    axes.text(*place, text, bbox=frame, zorder=5, path_effects=halo, **style)
+    size = name_size(text if c is not None else text.split()[0])
+    style = {"color": "black" if c is None else class_colour(c), "ha": "center", "va": "center", "weight": "bold"}
+    axes.text(*place, text, bbox=frame, zorder=5, path_effects=HALO, fontsize=size, **style)
 
 
 def run_panels(points: Points):
@@ -232,8 +251,8 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
             axes.axis("off")
     flat = (
         "Upper of each pair: the embeddings as they are, with a ray along each class weight. Lower: their directions "
-        "as a histogram around the circle (square-root heights, so that the few between classes show), class weights "
-        "inward."
+        "as a histogram around the circle (square-root heights, so that the few between classes show; each on its own "
+        "scale, the highest class behind), class weights inward."
     )
     sphere = (
         "Embeddings scaled to length 1, seen from one fixed side, the far side fainter; a labelled ray along each "

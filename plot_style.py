@@ -54,9 +54,10 @@ def class_colour(index: int) -> str:
 def loss_style(loss: str) -> dict:
     """Colour and line of a loss, the same in every figure; lines differ too, for print in black."""
     index = list(LOSSES).index(loss)
-    lines = ("-", (0, (5, 1)), "-", (0, (3, 1, 1, 1)), "-", (0, (7, 1, 1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (2, 1)))
+    dashes = ((), (5, 1), (1, 1), (3, 1, 1, 1), (), (7, 1, 1, 1), (5, 1, 1, 1, 1, 1), (2, 1))
+    line = (0, dashes[index]) if dashes[index] else "-"
     colours = ("#7F7F7F", "#000000", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00")
-    return {"color": colours[index], "linestyle": lines[index], "linewidth": 1.6}
+    return {"color": colours[index], "linestyle": line, "linewidth": 2.3 if loss == "arcface" else 1.5}
 
 
 def log_ticks(axis, subs: tuple[float, ...] = (1, 2, 5)) -> None:

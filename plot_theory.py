@@ -22,7 +22,7 @@ def psi(theta: np.ndarray, margins: Margins) -> np.ndarray:
 
 def target_logit() -> Drawn:
     """ArcFace Fig. 4b: the target logit of every loss over the target angle, s = 1."""
-    figure, axes = plt.subplots(figsize=(7.2, 4.4))
+    figure, axes = plt.subplots(figsize=(5.9, 3.7))
     degrees = np.linspace(0, 180, 1441)
     theta = np.radians(degrees)
     shown = {name: loss.margins for name, loss in LOSSES.items() if name not in ("softmax", "adacos", "li-arcface")}
@@ -48,10 +48,10 @@ def target_logit() -> Drawn:
     figure.tight_layout()
     return Drawn(
         figure,
-        "Target logit over the target angle for the papers' margins, s = 1. Dashed: the continuation past "
-        f"m₁ θ + m₂ = π (dots; {', '.join(turned)}), which keeps the logit falling up to 180°; dotted: what "
+        "Target logit over the target angle for the papers' margins, m₂ in radians. Past a dot: the continuation where "
+        f"m₁ θ + m₂ > π ({', '.join(turned)}), which keeps the logit falling up to 180°; dotted: what "
         "cos(m₁ θ + m₂) − m₃ alone would do there, rewarding samples for moving away. Only the target's logit is "
-        "changed; all other classes keep cos θ, the norm-softmax curve (for Li-ArcFace (π − 2θ)/π).",
+        "changed; all other classes keep cos θ, the curve of normalised softmax (for Li-ArcFace (π − 2θ)/π).",
     )
 
 
@@ -64,7 +64,7 @@ def legend(name: str, margins: Margins) -> str:
 def decision_margins() -> Drawn:
     """ArcFace Fig. 5: where a sample with angles (theta_1, theta_2) satisfies class 1, class 2 or neither."""
     names = ["norm-softmax", "sphereface", "cosface", "arcface", "combined"]
-    figure, panels = plt.subplots(2, 3, figsize=(7.6, 5.3), sharex=True, sharey=True)
+    figure, panels = plt.subplots(2, 3, figsize=(6.6, 4.7), sharex=True, sharey=True)
     degrees = np.linspace(0, 90, 361)
     first, second = np.meshgrid(np.radians(degrees), np.radians(degrees))
     axes = panels.flat[0]
@@ -86,11 +86,11 @@ def decision_margins() -> Drawn:
     figure.tight_layout()
     return Drawn(
         figure,
-        "Decision margins of the binary case, at the papers' margins. Blue: ψ(θ₁) > cos θ₂, the loss is content that "
-        "the sample is of class 1; orange: the same for class 2; white: neither, the margin that training must empty. "
-        f"ArcFace's is the same angle everywhere, CosFace's is the same cosine, SphereFace's (m₁ = "
-        f"{LOSSES['sphereface'].margins.m1:g}) vanishes at θ = 0. Softmax has no margin, and its boundary moves "
-        "with the lengths of the weights.",
+        "Decision margins of the binary case, at the papers' margins (m₂ in radians: 0.5 is 28.6°). Blue: ψ(θ₁) > "
+        "cos θ₂, the loss is content that the sample is of class 1; orange: the same for class 2; white: neither, "
+        "the margin that training must empty. ArcFace's is the same angle everywhere, CosFace's is the same "
+        f"cosine, SphereFace's (m₁ = {LOSSES['sphereface'].margins.m1:g}) vanishes at θ = 0. Softmax has no margin, "
+        "and its boundary moves with the lengths of the weights.",
     )
 
 
@@ -105,7 +105,7 @@ def regions(axes, degrees: np.ndarray, one: np.ndarray, two: np.ndarray) -> None
 def feasible_margins() -> Drawn:
     """How large a margin ten or a hundred classes leave: in 2-D and where the simplex fits."""
     counts = np.unique(np.round(np.geomspace(3, 100, 80)).astype(int))
-    figure, panels = plt.subplots(1, 2, figsize=(7.6, 3.6))
+    figure, panels = plt.subplots(1, 2, figsize=(6.8, 3.2))
     papers = {"arcface": LOSSES["arcface"].margins.m2, "cosface": LOSSES["cosface"].margins.m3}
     for axes, (name, paper) in zip(panels, papers.items(), strict=True):
         flat = [maximum_margin(name, int(c), 2) for c in counts]
@@ -121,21 +121,24 @@ def feasible_margins() -> Drawn:
         axes.set(xscale="log", xlabel="classes C", ylim=(0, None), xticks=(3, 5, 10, 20, 50, 100))
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_title(f"{LOSSES[name].title}: largest margin {'m₂, radians' if name == 'arcface' else 'm₃'}")
+        axes.set_title(f"{LOSSES[name].title}: largest margin")
+        axes.set_ylabel("m₂, radians" if name == "arcface" else "m₃")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, frameon=True, framealpha=1, edgecolor="white")
     figure.tight_layout()
     spare = math.degrees(largest_spacing(10, 2) - papers["arcface"]) / 2
     rooms = " and ".join(
-        f"{name.upper()}'s m₃ of {m.m3:g} would have to be under {maximum_margin('combined', 10, 2, m2=m.m2):.3f}"
+        f"{name.upper()}'s m₃ of {m.m3:g} beside m₂ = {m.m2:g} would have to be under "
+        f"{maximum_margin('combined', 10, 2, m2=m.m2):.3f}"
         for name, m in PRESETS.items()
     )
     return Drawn(
         figure,
-        "Below the solid line a sample on its own class weight still wins against the nearest other class: 2π/C for "
-        "ArcFace and 1 − cos(2π/C) for CosFace on the circle; dashed, the bound where the simplex fits (d ≥ C − 1). "
-        f"With ten classes in 2-D CosFace's {papers['cosface']:g} has no feasible region, ArcFace's "
-        f"{papers['arcface']:g} leaves ±{spare:.1f}°, and the combined presets none: {rooms}.",
+        "Below the solid line (shaded) a sample on its own class weight still wins against the nearest other class: "
+        "2π/C for ArcFace and 1 − cos(2π/C) for CosFace on the circle; dashed, the bound where the simplex fits "
+        f"(d ≥ C − 1); dotted, ten classes. There CosFace's {papers['cosface']:g} has no feasible region in 2-D and "
+        f"ArcFace's {papers['arcface']:g} leaves ±{spare:.1f}°. Not drawn: the combined form's papers' margins have "
+        f"none, {rooms}.",
     )
 
 
@@ -157,7 +160,7 @@ def scale_bound() -> Drawn:
     figure.tight_layout()
     return Drawn(
         figure,
-        "Least scale at which the posterior P can be reached on every class weight: "
+        "Least scale at which the probability P can be reached on every class weight: "
         "s ≥ (C − 1)/C · ln((C − 1) P / (1 − P)), CosFace Eq. 6. "
         "The bound is tight only when the centres can form a simplex (C ≤ d + 1); in fewer dimensions "
         f"more is needed, for ten classes on the circle at P = 0.9 {circle:.1f} instead of {least:.2f}.",
@@ -169,16 +172,18 @@ def worked_example() -> Drawn:
     a, b = np.array([5.0, 2.0]), np.array([7.0, 4.0])
     longer = 1.5 * b
     angle = math.degrees(math.acos(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))))
-    figure, axes = plt.subplots(figsize=(6.4, 4.2))
+    figure, axes = plt.subplots(figsize=(5.0, 3.3))
     arrows = [(a, BLUE, "a = (5, 2)", (6, -12)), (longer, ORANGE, "1.5 b = (10.5, 6)", (-90, 4))]
     arrows.append((b, RED, "b = (7, 4)", (-62, 4)))
     for end, colour, text, offset in arrows:
         axes.annotate("", tuple(end), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.6})
         axes.annotate(text, tuple(end), xytext=offset, textcoords="offset points", color=colour, weight="bold")
-    for end, colour, place in ((b, RED, (5.72, 2.98)), (longer, ORANGE, (8.1, 3.9))):
+    for end, colour in ((b, RED), (longer, ORANGE)):
         axes.plot(*np.stack((a, end)).T, color=colour, linestyle="--", linewidth=1)
         slope = math.degrees(math.atan2(*(end - a)[::-1]))
-        axes.text(*place, f"{np.linalg.norm(end - a):.2f}", fontsize=8.5, ha="center", va="center", rotation=slope)
+        x, y = (a + end) / 2
+        axes.text(x, y, f"{np.linalg.norm(end - a):.2f}", fontsize=8, ha="center", va="center", rotation=slope,
+                  bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5})  # fmt: skip
     turns = np.linspace(math.atan2(a[1], a[0]), math.atan2(b[1], b[0]), 30)
     axes.plot(3.2 * np.cos(turns), 3.2 * np.sin(turns), color="black", linewidth=1)
     axes.text(2.1, 1.75, f"θ = {angle:.2f}°", ha="center")

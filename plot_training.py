@@ -11,12 +11,18 @@ from plot_style import CLASS_COLOURS, data_title, log_ticks, loss_style
 
 BLUE, ORANGE, GREEN = CLASS_COLOURS[:3]
 DEGREES = np.arange(180) + 0.5
+LEAST_FAR = 1e-6  # where ROC curves begin
+
+
+def per_cent(counts: np.ndarray) -> np.ndarray:
+    """Counts as shares in per cent. In float64 from the start: a stored count times 100 may not fit its own type."""
+    return 100 * (counts.astype(np.float64) / counts.sum(dtype=np.int64))
 
 
 def training_curves(study: Study, dataset: str) -> Drawn:
     """Training loss and accuracy of the main table's runs by epoch, mean and range over seeds."""
     groups = study.main(dataset)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.8))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.6, 2.6))
     for loss, members in groups.items():
         rows = min(len(f["history"]) for f in members)
         if rows == 0:
@@ -32,9 +38,9 @@ def training_curves(study: Study, dataset: str) -> Drawn:
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        log_ticks(axes.yaxis)
+        log_ticks(axes.yaxis, (1, 2, 3, 5, 7))
     figure.legend(*right.get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    figure.subplots_adjust(left=0.09, right=0.81, bottom=0.17, top=0.97, wspace=0.32)
+    figure.subplots_adjust(left=0.1, right=0.79, bottom=0.18, top=0.97, wspace=0.36)
     first = next(iter(groups.values()))[0]
     return Drawn(
         figure,
@@ -73,7 +79,8 @@ def time_to_accuracy(study: Study) -> Drawn:
     machines = " and ".join(dict.fromkeys(f"{f['device']}, {f['precision']}" for runs in found for f in runs))
     return Drawn(
         figure,
-        f"ArcFace, 512 dimensions, one seed: test error against training time for several numbers of epochs, each "
+        f"ArcFace on {' and '.join(data_title(runs[0]) for runs in found)}, 512 dimensions, one seed: test error "
+        "against training time for several numbers of epochs, each "
         f"point a whole run with a schedule of its own (bars: 95 % interval of {runs[0]['test_images']:,} test images; "
         f"labels: epochs and test accuracy). Times are of {machines}; loading and measuring are not counted.",
     )
@@ -91,31 +98,33 @@ def target_angles(study: Study, dataset: str) -> Drawn:
         raise NotStored(f"runs on {dataset} at 512 dimensions with snapshots")
     columns = min(4, len(found))
     lines = -(-len(found) // columns)
-    shape = (1.85 * max(columns, 2), 1.45 * lines + 0.4)
+    shape = (1.65 * max(columns, 2), 1.4 * lines + 0.4)
     figure, panels = plt.subplots(lines, columns, figsize=shape, sharex=True, squeeze=False)
     for axes in list(panels.flat)[len(found) :]:
         axes.axis("off")
     total = 0
     for axes, (loss, (_, counts)) in zip(panels.flat, found.items(), strict=False):
-        total = int(counts[0].sum())
+        total, highest = int(counts[0].sum()), 0.0
         for epoch, colour, line, name in ((0, "#7F7F7F", ":", "start"), (len(counts) // 2, ORANGE, "--", "middle"),
                                           (len(counts) - 1, BLUE, "-", "end")):  # fmt: skip
-            share = 100 * counts[epoch] / total
+            share = per_cent(counts[epoch])
+            highest = max(highest, share.max()) if epoch else 0.0
             axes.plot(DEGREES, share, color=colour, linestyle=line, linewidth=1.3, label=name)
             axes.fill_between(DEGREES, share, color=colour, alpha=0.15, lw=0)
-        axes.set(xlim=(0, 120), ylim=(0, None), xticks=(0, 60, 120))
+        axes.set(xlim=(0, 120), ylim=(0, 1.1 * highest), xticks=(0, 60, 120))
         axes.set_title(LOSSES[loss].title, fontsize=9)
-    panels.flat[0].legend(fontsize=7.5)
     figure.supxlabel("target angle, degrees", fontsize=9)
     for axes in panels[:, 0]:
         axes.set_ylabel("% per degree")
     figure.tight_layout()
+    figure.legend(*panels.flat[0].get_legend_handles_labels(), fontsize=8, loc="lower right", ncols=3, handlelength=1.5)
     facts = next(iter(found.values()))[0]
     return Drawn(
         figure,
         f"{data_title(facts)}, 512 dimensions: angle between an embedding and its own class weight, for the same "
         f"{total:,} training images (not augmented, no margin) before training, after half of the epochs and at the "
-        "end; one run a loss, heights differ between panels.",
+        "end; one run a loss. Each panel has its own height, that of its middle and end: a higher peak before training "
+        "is cut off.",
     )
 
 
@@ -132,9 +141,9 @@ def roc(study: Study, dataset: str) -> Drawn:
             sets.append((title, measured, part))
     if not sets:
         raise NotStored(f"ROC points of runs on {dataset}")
-    shape = (2.4 * len(sets) + 0.4, 2.8) if len(sets) > 1 else (6.4, 4.2)
+    shape = (2.3 * len(sets) + 0.3, 2.8) if len(sets) > 1 else (5.4, 3.8)
     figure, panels = plt.subplots(1, len(sets), figsize=shape, squeeze=False)
-    pairs = []
+    pairs, few = [], []
     for axes, (title, groups, part) in zip(panels.flat, sets, strict=True):
         for loss, members in groups.items():
             curves = [study.arrays(f) for f in members]
@@ -142,21 +151,25 @@ def roc(study: Study, dataset: str) -> Drawn:
             axes.plot(curves[0][f"{part}_far"], tar, label=LOSSES[loss].title, **loss_style(loss))
         count = curves[0][f"{part}_impostor"].sum()
         pairs.append(f"{int(count):,}")
-        axes.axvline(10 / count, color="black", linewidth=0.7, linestyle=":")
-        axes.set(xscale="log", xlim=(1e-6, 1), xlabel="false accept rate")
+        few.append(10 / count > LEAST_FAR)
+        if few[-1]:
+            axes.axvline(10 / count, color="black", linewidth=0.7, linestyle=":")
+        axes.set(xscale="log", xlim=(LEAST_FAR, 1), xlabel="false accept rate")
         log_ticks(axes.xaxis)
         axes.set_title(title, fontsize=9)
         axes.grid(alpha=0.3)
     panels.flat[0].set_ylabel("true accept rate, %")
-    panels.flat[0].legend(fontsize=6.5, loc="lower right")
+    panels.flat[0].legend(fontsize=7.5, loc="lower right", labelspacing=0.25)
     figure.tight_layout()
     told = [f"{title}: {count} different-class pairs, {seeds_of(groups)}"
             for (title, groups, _), count in zip(sets, pairs, strict=True)]  # fmt: skip
+    notes = " Left of a dotted line fewer than ten pairs decide." if any(few) else ""
+    notes += " The vertical scales differ." if len(sets) > 1 else ""
     return Drawn(
         figure,
         f"{data_title(next(iter(sets[0][1].values()))[0])}, 512 dimensions: verification by cosine over all pairs of "
         f"test images ({'; '.join(told)}). "
-        "Mean over seeds at each FAR. Left of the dotted line fewer than ten pairs decide; the vertical scales differ.",
+        f"Mean over seeds at each false accept rate, a fraction of the different-class pairs.{notes}",
     )
 
 
@@ -182,9 +195,9 @@ def pair_angles(study: Study, dataset: str) -> Drawn:
             axes.set_visible(False)
         for axes, loss in zip(own.flat, losses, strict=False):
             arrays = study.arrays(groups[loss][0]) if loss in groups else {}
-            for kind, colour, label in (("genuine", BLUE, "same class"), ("impostor", ORANGE, "different")):
+            for kind, colour, label in (("genuine", BLUE, "same class"), ("impostor", ORANGE, "different classes")):
                 if f"{part}_{kind}" in arrays:
-                    share = 100 * arrays[f"{part}_{kind}"] / arrays[f"{part}_{kind}"].sum()
+                    share = per_cent(arrays[f"{part}_{kind}"])
                     axes.fill_between(DEGREES, share, color=colour, alpha=0.45, lw=0, label=label)
                     axes.plot(DEGREES, share, color=colour, linewidth=0.8)
             axes.set(xlim=(0, 150), xticks=(0, 60, 120), ylim=(0, None))

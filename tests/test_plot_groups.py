@@ -1,10 +1,15 @@
-"""Which runs tables and figures take together: a seed counts once, other settings keep apart and are named."""
+"""What tables and figures take together: a seed counts once, other settings keep apart, histograms are whole."""
+
+from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 import plot_compare
+import plot_points
 import plot_tables
+import plot_training
 from plot_data import NotStored, Study
 from results_helpers import facts_of
 from runs import write_json
@@ -40,6 +45,43 @@ def test_rows_of_one_title_say_in_which_settings_they_differ():
     assert sorted(title.rpartition(", ")[2] for title in found) == ["data 012345", "data fedcba"]
     found = [title for title, _, _ in rows_of(facts_of(dim=2), facts_of(dim=3), facts_of(epochs=9))]
     assert set(found) == {"ArcFace (s = 16, m₂ = 0.3)"}  # they have columns of their own
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32])
+def test_shares_of_stored_counts_do_not_overflow(kind):
+    """100 times a count of 31 million pairs is no int32; both histograms of AdaCos once lost their peaks so."""
+    most = 40_000_000 if kind is np.int32 else 1500
+    counts = np.zeros(180, kind)
+    counts[[90, 91, 96]] = most // 4, most // 8, most
+    share = plot_training.per_cent(counts)
+    assert share.sum() == pytest.approx(100) and share.min() == 0
+    assert share[96] == pytest.approx(100 / 1.375, rel=1e-3)
+
+
+def drawn_shares(figure):
+    return [np.asarray(line.get_ydata()) for axes in figure.axes for line in axes.lines if len(line.get_ydata()) == 180]
+
+
+def test_the_study_s_own_histograms_are_whole():
+    """As drawn, every curve of angles sums to 100 per cent."""
+    study = Study(Path(plot_compare.__file__).parent / "report" / "results")
+    for draw in (plot_training.target_angles, plot_training.pair_angles):
+        figure = draw(study, "mnist").figure
+        shares = drawn_shares(figure)
+        plt.close(figure)
+        assert len(shares) >= 16 and all(share.sum() == pytest.approx(100) for share in shares)
+
+
+def test_names_of_weights_that_share_a_direction_stand_together():
+    def groups(*degrees, names=None):
+        at = np.radians(degrees)
+        names = names or [str(i) for i in range(len(degrees))]
+        return plot_points._together(np.stack([np.cos(at), np.sin(at)], 1), names)
+
+    assert sorted(groups(0, 90, 93, 200, 95)) == [[0], [1, 2, 4], [3]]
+    assert sorted(groups(179, -179, 0)) == [[0, 1], [2]]
+    assert sorted(groups(0, 1, names=["cat", "dog"])) == [[0], [1]]
+    assert groups(10) == [[0]] and groups(10, 11) == [[0, 1]]
 
 
 def store(folder, name, **changes):
