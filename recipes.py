@@ -74,6 +74,8 @@ class Settings:
 # By data set. Widths: the smallest net that reaches the accuracy; shift: pixels that leave the object in the picture.
 # MNIST's learning rate, by ArcFace on 10,001 validation images, two seeds: 99.39 % at 0.05, 99.48 at 0.025, 99.43 at
 # 0.0125. Turning and scaling the digits as well, by up to 10 degrees and 10 %, changed nothing (99.43 to 99.49).
+# CIFAR-10's, by ArcFace with 32/64/128 channels on 10,000 validation images, one seed: 85.4 % at 0.05, 85.3 at 0.025,
+# 84.0 at 0.0125; with batches of 512 85.1; with a label smoothing of 0.1 and 0.2, which is not used, 85.5 and 85.4.
 BASE = {
     "mnist": {"epochs": 8, "batch_size": 256, "lr": 0.025, "widths": (32, 64, 128), "shift": 2, "flip": False},
     "fashion-mnist": {"epochs": 8, "batch_size": 256, "lr": 0.05, "widths": (32, 64, 128), "shift": 2, "flip": True},
