@@ -163,13 +163,15 @@ def _together(directions: np.ndarray, names: list[str]) -> list[list[int]]:
     """Classes whose short names would cover each other, as their weights share a direction; long names stand alone."""
     angles = np.arctan2(directions[:, 1], directions[:, 0])
     order = list(map(int, np.argsort(angles)))
+    if max(map(len, names)) > 2:
+        return [[c] for c in order]
     groups = [[order[0]]]
     for before, here in zip(order, order[1:], strict=False):
-        if max(map(len, names)) <= 2 and angles[here] - angles[before] < SAME:
+        if angles[here] - angles[before] < SAME:
             groups[-1].append(here)
         else:
             groups.append([here])
-    if len(groups) > 1 and max(map(len, names)) <= 2 and angles[order[0]] + 2 * np.pi - angles[order[-1]] < SAME:
+    if len(groups) > 1 and angles[order[0]] + 2 * np.pi - angles[order[-1]] < SAME:
         groups[0] = groups.pop() + groups[0]  # across the half turn
     return [sorted(group) for group in groups]
 
