@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from losses import LOSSES
 from plot_data import Drawn, NotStored, Study, accuracy_or_chance, head_accuracy, paired_difference, seeds_of
-from plot_style import CLASS_COLOURS, data_title, log_ticks
+from plot_style import CLASS_COLOURS, data_title, log_ticks, settings_text
 from runs import BAD_CONTENT, RunError, read_json
 
 BLUE, ORANGE, GREEN = CLASS_COLOURS[:3]
@@ -202,15 +202,18 @@ def sensitivity(study: Study) -> Drawn:
             axes.set_title(f"{title}: {what}, %")
     figure.tight_layout()
     first = grids[0][1][0]
+    heads = [settings_text(members[0]) for _, members, down, *_ in grids if down == "batch_size"]
+    fixed = f"Batch size and learning rate: at {heads[0]}. " if heads else ""
     each = {f["name"]: f for f in runs}  # the row without a margin is in two panels
     lost, count = sum("failed" in f for f in each.values()), len(each)
     plain = "Margin 0 is normalised softmax. " if any(f["loss"] == "norm-softmax" for f in runs) else ""
     grey = f"Grey: failed, diverged or at chance ({lost} of {count}). " if lost else f"None of the {count} fails. "
     return Drawn(
         figure,
-        f"{data_title(first)}, 512 dimensions, {first['epochs']} epochs and one seed a cell: test accuracy and equal "
-        f"error rate of verification. Bright is good, the errors' colours are logarithmic. {plain}{grey}Fewer epochs "
-        "than the main table's: cells compare with each other only.",
+        f"{data_title(first)}, 512 dimensions, {first['epochs']} epochs and one seed a cell: test accuracy and "
+        "equal error rate of verification. Bright is good; the colours of accuracy are each panel's own, those of "
+        f"the errors logarithmic and shared. {fixed}{plain}{grey}Fewer epochs than the main "
+        "table's: cells compare with each other only.",
     )
 
 
