@@ -106,3 +106,18 @@ def test_another_recipe_is_left_out_of_the_budgets(tmp_path):
     (tmp_path / "mnist-arcface-512d-seed0-epochs=5.json").unlink()
     with pytest.raises(NotStored):
         Study(tmp_path).budgets("mnist")
+
+
+def test_on_the_circle_no_class_hides_behind_a_taller_one():
+    from matplotlib.patches import Wedge
+
+    degrees = np.r_[np.full(30, 41.0), np.full(5, 41.0), np.full(12, -100.5)]  # the middle of two-degree bars
+    at, labels = np.radians(degrees), np.r_[np.zeros(30, int), np.ones(5, int), np.full(12, 2)]
+    arrays = {"embeddings": np.stack([np.cos(at), np.sin(at)], 1), "labels": labels, "weights": np.eye(4, 2)}
+    figure, axes = plt.subplots()
+    plot_points.draw_circle(axes, plot_points.Points(facts_of(), arrays))
+    bars = [p for p in axes.patches if isinstance(p, Wedge) and p.theta2 - p.theta1 < 3]
+    plt.close(figure)
+    heights = [(bar.theta1, bar.width) for bar in bars]  # in the order of drawing, square roots
+    expected = [(-102, 0.9 * (12 / 30) ** 0.5), (40, 0.9), (40, 0.9 * (5 / 30) ** 0.5)]
+    assert heights == [pytest.approx(pair) for pair in expected]
