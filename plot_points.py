@@ -1,5 +1,7 @@
 """Embeddings as pictures: 2-D raw and on the circle, 3-D on the sphere, others as a map; grids and filmstrip."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,6 +22,7 @@ HEAD, TITLE, SIDE, GAP = 0.3, 0.38, 0.15, 0.1
 HALO = [withStroke(linewidth=1.5, foreground="white")]  # names that overlap others stay readable
 SAME = 0.14  # radians between two directions that share one name
 CLOSE = 0.5  # radians between two directions whose names would overlap
+LETTER, LINE = 0.012, 0.02  # radii of a sphere in a grid: a name's width a letter and its height, a point of its size
 
 
 class Points:
@@ -99,19 +102,25 @@ def draw_sphere(axes, points: Points) -> None:
     x = unit(points.x)
     e, a = np.radians(ELEVATION), np.radians(AZIMUTH)
     view = np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
+    right = np.array([-np.sin(a), np.cos(a), 0])
+    up = np.cross(view, right)
     near = x @ view > 0  # matplotlib sorts whole scatters, not points, by depth: draw the far side first and fainter
     for side, alpha in ((~near, 0.07), (near, 0.35)):
         colours = [class_colour(c) for c in points.y[side]]
         axes.scatter(*x[side].T, c=colours, s=2, alpha=alpha, linewidths=0, depthshade=False, rasterized=True)
-    for c, direction in enumerate(unit(points.weights)):
+    directions = unit(points.weights)
+    seen = 1.3 * directions @ np.stack((right, up)).T
+    moves = _apart(seen, points.classes) - seen
+    for c, (direction, (_, higher)) in enumerate(zip(directions, moves, strict=True)):
         shade = 1.0 if direction @ view > 0 else 0.4
         ray = np.stack((np.zeros(3), 1.12 * direction)).T
         axes.plot(*ray, color=class_colour(c), linewidth=1.1, alpha=shade)
-        style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold"}
-        size = name_size(points.classes[c])
-        axes.text(*(1.3 * direction), points.classes[c], zorder=1000, fontsize=size, path_effects=HALO, **style)
+        style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold", "zorder": 1000}
+        size, place = name_size(points.classes[c]), 1.3 * direction + higher * up
+        axes.text(*place, points.classes[c], fontsize=size, path_effects=HALO, **style)
     axes.set(xlim=(-0.8, 0.8), ylim=(-0.8, 0.8), zlim=(-0.8, 0.8))
     axes.set_box_aspect((1, 1, 1))
+    axes.set_proj_type("ortho")
     axes.view_init(ELEVATION, AZIMUTH)
     axes.axis("off")
 
@@ -157,6 +166,25 @@ def _staggered(directions: np.ndarray, names: list[str]) -> np.ndarray:
         if angles[here] - angles[before] < CLOSE and factors[before] == 1:
             factors[here] = 1.28
     return factors
+
+
+def _apart(places: np.ndarray, names: list[str]) -> np.ndarray:
+    """Places [C, 2] on a sphere of radius 1, names moved up or down until none covers another."""
+    places = places.copy()
+    wide = np.array([len(name) * name_size(name) * LETTER for name in names])
+    high = np.array([name_size(name) * LINE for name in names])
+    for _ in range(100):  # a move can make a new pair overlap; a few rounds settle it
+        before = places.copy()
+        for a, b in itertools.combinations(range(len(names)), 2):
+            across, along = np.abs(places[a] - places[b])
+            lack = (high[a] + high[b]) / 2 - along
+            if across < (wide[a] + wide[b]) / 2 and lack > 1e-6:
+                lower, upper = (a, b) if places[a, 1] < places[b, 1] else (b, a)
+                places[lower, 1] -= lack / 2
+                places[upper, 1] += lack / 2
+        if (places == before).all():
+            break
+    return places
 
 
 def _together(directions: np.ndarray, names: list[str]) -> list[list[int]]:

@@ -1,6 +1,5 @@
 """What became of margins past the bound in the plane, for the report's text: the grids that plot_plane.py draws."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,8 @@ from losses import LOSSES
 from plot_data import Study, accuracy_or_chance
 from plot_plane import AT_ONCE, DRAWN, GRIDS, bound_of, spacing
 from report.facts import number
+
+TOGETHER = 5.0  # degrees: class weights nearer than this share a direction
 
 
 def extent(values: list[float], digits: int = 1) -> dict | None:
@@ -45,38 +46,75 @@ def at_once(study: Study, loss: str) -> dict[float, list[dict]]:
     return dict(sorted(found.items()))
 
 
-def given_up(facts: dict) -> int:
-    """Classes of which less than half of the test images are classified correctly."""
+def given_up(facts: dict) -> int | None:
+    """Classes of which less than half of the test images are classified correctly; None for a run that diverged."""
+    if "accuracy" not in facts:
+        return None
     return sum(share is not None and share < 0.5 for share in facts["per_class_accuracy"])
 
 
-def directions(weights: np.ndarray, margin: float) -> int:
-    """How many directions apart class weights [C, 2] take up: groups with gaps of over half the angle that CosFace's
-    margin asks of neighbours."""
-    angles = np.sort(np.arctan2(weights[:, 1], weights[:, 0]))
-    gaps = np.diff(angles, append=angles[0] + 2 * np.pi)
-    return max(1, int((gaps > math.acos(1 - margin) / 2).sum()))
+def bundles(weights: np.ndarray) -> tuple[list[list[int]], list[float]]:
+    """Class weights [C, 2] that share a direction, round the circle, and the gap in degrees after each group."""
+    angles = np.degrees(np.arctan2(weights[:, 1], weights[:, 0]))
+    order = np.argsort(angles)
+    gaps = np.diff(angles[order], append=angles[order[0]] + 360)
+    cuts = np.flatnonzero(gaps >= TOGETHER)
+    if not len(cuts):
+        return [sorted(map(int, order))], []
+    groups: list[list[int]] = [[]]
+    apart = []
+    for c, gap in zip(np.roll(order, -cuts[-1] - 1), np.roll(gaps, -cuts[-1] - 1), strict=True):
+        groups[-1].append(int(c))
+        if gap >= TOGETHER:
+            apart.append(float(gap))
+            groups.append([])
+    return groups[:-1], apart
 
 
-def room_for(study: Study, runs: list[dict], margin: float) -> dict:
-    """How many directions in the plane CosFace's margin leaves room for, and how many the runs' weights take up, where
-    that is the same number in all."""
-    found = {directions(arrays["weights"], margin) for f in runs if "weights" in (arrays := study.arrays(f))}
-    return {"fit": int(2 * math.pi / math.acos(1 - margin)), "taken": found.pop() if len(found) == 1 else None}
+def shared(study: Study, runs: list[dict]) -> dict | None:
+    """How weights share directions, where all runs agree on it: how many stand alone, how many groups of which size.
+
+    apart: degrees between two such groups that are neighbours; one_each: of each group one class is still recognised.
+    None where runs differ, or no two weights share a direction.
+    """
+    sizes, apart, one_each = set(), [], True
+    for facts in runs:
+        arrays = study.arrays(facts)
+        if "weights" not in arrays or "accuracy" not in facts:
+            return None
+        groups, gaps = bundles(arrays["weights"])
+        sizes.add(tuple(sorted(map(len, groups))))
+        for group, following, gap in zip(groups, groups[1:] + groups[:1], gaps, strict=False):
+            apart += [gap] if min(len(group), len(following)) > 1 else []
+            shares = [facts["per_class_accuracy"][c] or 0 for c in group]
+            one_each = one_each and sum(share >= 0.5 for share in shares) == 1
+    found = sizes.pop()
+    larger = [size for size in found if size > 1]
+    if sizes or not larger or len(set(larger)) > 1:
+        return None
+    return {"alone": found.count(1), "groups": len(larger), "size": larger[0], "one_each": one_each,
+            "apart": extent(apart, 0)}  # fmt: skip
+
+
+def directions(study: Study, facts: dict) -> str | None:
+    """How many directions a run's class weights take up, as text."""
+    arrays = study.arrays(facts)
+    return str(len(bundles(arrays["weights"])[0])) if "weights" in arrays else None
 
 
 def repeated(study: Study, loss: str) -> dict:
-    """Of `at_once` what was run over several seeds: margins with their accuracies in per cent, whether they have room,
-    and how many classes they give up, where that is the same number on every seed."""
+    """Of `at_once` what was run over several seeds, a cell a margin: whether it has room, accuracies in per cent,
+    classes given up and directions of each run, and what the runs agree on."""
     cells = []
     for margin, runs in at_once(study, loss).items():
-        lost = {given_up(f) if "accuracy" in f else None for f in runs}
         if len(runs) > 1:
+            lost, accuracies = [given_up(f) for f in runs], [accuracy_or_chance(f) for f in runs]
             cells.append({
                 "margin": f"{margin:g}", "fits": margin < bound_of(runs, loss), "n": len(runs),
-                "given_up": lost.pop() if len(lost) == 1 else None,
-                **(extent([accuracy_or_chance(f) for f in runs]) or {}),
-                **(room_for(study, runs, margin) if loss == "cosface" else {}),
+                "given_up": lost[0] if len(set(lost)) == 1 else None, "accuracies": [number(a, 1) for a in accuracies],
+                "lost": [None if n is None else str(n) for n in lost],
+                "directions": [directions(study, f) for f in runs], "shared": shared(study, runs),
+                **(extent(accuracies) or {}),
             })  # fmt: skip
     return {"title": LOSSES[loss].title, "scale": f"{DRAWN['scale']:g}", "cells": cells}
 

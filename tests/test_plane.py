@@ -6,7 +6,7 @@ import pytest
 
 import plot_plane
 from plot_data import NotStored, Study
-from report.plane import directions, plane
+from report.plane import bundles, plane
 from results_helpers import facts_of
 from runs import read_json, write_arrays, write_json
 
@@ -56,10 +56,13 @@ def test_seeds_are_taken_together_and_do_not_crowd_the_grid(grids):
     store(grids, "arcface", 2.0, 16.0, 0.40, ramp=0.0, seed=1, lost=1)
     store(grids, "arcface", 0.5, 16.0, 0.99, ramp=0.0, seed=1)
     found = plane(grids)
+    same = {"n": 2, "directions": ["4", "4"], "shared": None}
     cells = [
-        {"margin": "0.5", "fits": True, "n": 2, "given_up": 0, "low": "88.6", "high": "99.0"},
-        {"margin": "2", "fits": False, "n": 2, "given_up": None, "low": "40.0", "high": "45.0"},  # 0 and 1
-    ]
+        {"margin": "0.5", "fits": True, "given_up": 0, "low": "88.6", "high": "99.0", "lost": ["0", "0"],
+         "accuracies": ["88.6", "99.0"], **same},
+        {"margin": "2", "fits": False, "given_up": None, "low": "40.0", "high": "45.0", "lost": ["0", "1"],
+         "accuracies": ["45.0", "40.0"], **same},
+    ]  # fmt: skip
     assert found["repeated"]["arcface"] == {"title": "ArcFace", "scale": "16", "cells": cells}
     assert found["grids"][1]["within"]["high"] == "89.1"  # of the first seed alone
     store(grids, "arcface", 2.0, 16.0, 0.45, ramp=0.0, seed=0, lost=1)
@@ -73,22 +76,49 @@ def test_a_run_that_diverged_counts_as_chance(grids):
     write_json(path, {**lost, "failed": "diverged"})
     (cell,) = plane(grids)["repeated"]["arcface"]["cells"]
     assert (cell["low"], cell["high"], cell["given_up"]) == ("25.0", "45.0", None)  # one of four classes
+    assert cell["lost"] == ["0", None] and cell["shared"] is None
     first = grids / path.name.replace("seed1", "seed0")
     write_json(first, {**lost, "seed": 0, "failed": "diverged"})
     assert plane(grids)["grids"][1]["past_large"] == {"low": "25.0", "high": "25.0"}
 
 
-def test_the_directions_that_weights_take_up_are_counted(grids):
-    angles = np.radians([0, 3, 60, 118, 180, 236, 241, 300])
-    weights = np.stack((np.cos(angles), np.sin(angles)), axis=1)
-    for margin in (0.35, 0.5):  # 49.5 and 60 degrees between neighbours
-        assert directions(weights, margin) == 6
-    assert directions(weights, 0.05) == 6 and directions(weights, 0.001) == 8  # 18.2 and 2.6 degrees
-    assert directions(weights[:1], 0.35) == directions(weights[:2], 0.35) == 1
+def on_circle(*degrees):
+    angles = np.radians(degrees)
+    return np.stack((np.cos(angles), np.sin(angles)), axis=1).astype(np.float32)
+
+
+def test_weights_that_share_a_direction_are_taken_together():
+    groups, apart = bundles(on_circle(60, 0, 118, 3, 180, 236, 241.5, 300))
+    assert groups == [[5], [6], [7], [1, 3], [0], [2], [4]] and sum(apart) == pytest.approx(360 - 3, abs=1e-3)
+    assert bundles(on_circle(179, -179, 0))[0] == [[0, 1], [2]]  # across the half turn
+    assert bundles(on_circle(7)) == ([[0]], [360.0]) and bundles(on_circle(7, 9))[0] == [[0, 1]]
+    assert bundles(on_circle(*range(0, 360, 4)))[0] == [list(range(90))]  # no gap to begin at
+
+
+@pytest.mark.parametrize(
+    ("angles", "right", "expected"),
+    [
+        ((0, 2, 90, 91), [0.9, 0.1, 0.9, 0.0], {"alone": 0, "groups": 2, "one_each": True, "low": "88", "high": "269"}),
+        ((0, 90, 180, 181), [0.9, 0.9, 0.9, 0.9], {"alone": 2, "groups": 1, "one_each": False, "low": None}),
+        ((0, 90, 180, 270), [0.9, 0.9, 0.9, 0.9], None),
+    ],
+)
+def test_what_classes_that_share_a_direction_come_to(grids, angles, right, expected):
     for seed in (0, 1):
         store(grids, "cosface", 0.35, 16.0, 0.8, ramp=0.0, seed=seed, lost=2)
+        path = grids / f"mnist-cosface-2d-seed{seed}-scale=16-margin=0.35-margin-warmup=0.0-epochs=2.json"
+        write_json(path, read_json(path) | {"per_class_accuracy": right})
+        arrays = dict(np.load(path.with_suffix(".npz"))) | {"weights": on_circle(*angles)}
+        write_arrays(path.with_suffix(".npz"), **arrays)
     (cell,) = plane(grids)["repeated"]["cosface"]["cells"]
-    assert (cell["fit"], cell["taken"], cell["given_up"]) == (7, 4, 2)
+    if expected is None:
+        assert cell["shared"] is None and cell["directions"] == ["4", "4"]
+        return
+    found = cell["shared"]
+    assert found["size"] == 2 and {name: found[name] for name in ("alone", "groups", "one_each")} == {
+        name: expected[name] for name in ("alone", "groups", "one_each")
+    }
+    assert found["apart"] == (expected["low"] and {"low": expected["low"], "high": expected["high"]})
 
 
 def test_nothing_stored_says_nothing(tmp_path):

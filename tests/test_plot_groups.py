@@ -121,3 +121,20 @@ def test_on_the_circle_no_class_hides_behind_a_taller_one():
     heights = [(bar.theta1, bar.width) for bar in bars]  # in the order of drawing, square roots
     expected = [(-102, 0.9 * (12 / 30) ** 0.5), (40, 0.9), (40, 0.9 * (5 / 30) ** 0.5)]
     assert heights == [pytest.approx(pair) for pair in expected]
+
+
+def test_names_on_a_sphere_move_apart_and_no_further_than_they_must():
+    free = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    np.testing.assert_array_equal(plot_points._apart(free, ["cat", "dog", "deer"]), free)
+    names = ["automobile", "truck", "cat", "dog", "deer", "ship"]
+    crowded = np.random.default_rng(0).normal(0, 0.15, (len(names), 2))
+    moved = plot_points._apart(crowded, names)
+    np.testing.assert_array_equal(moved[:, 0], crowded[:, 0])  # up and down alone
+    line = plot_points.name_size("cat") * plot_points.LINE
+    for a in range(len(names)):
+        for b in range(a):
+            reach = plot_points.name_size("cat") * plot_points.LETTER * (len(names[a]) + len(names[b])) / 2
+            across, along = np.abs(moved[a] - moved[b])
+            assert across >= reach or along >= line - 1e-4, (names[a], names[b])
+    pair = plot_points._apart(np.array([[0.0, 0.01], [0.1, 0.0]]), ["cat", "dog"])
+    assert pair[0, 1] > pair[1, 1] and abs(pair[0, 1] - pair[1, 1] - line) < 1e-5  # the upper stays above
