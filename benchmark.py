@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from errors import UserError, command_line
-from options import Parser, count, positive, processor
+from options import Parser, count, place, positive, processor
 from runs import finished_runs, read_json, write_json
 
 ROOT = Path(__file__).resolve().parent
@@ -81,7 +81,7 @@ def peak_memory(work: Callable[[], object]) -> float | None:
     return read("VmHWM") - before
 
 
-def trainers(data_dir: str) -> Iterator[tuple[str, tuple]]:
+def trainers(data_dir: Path) -> Iterator[tuple[str, tuple]]:
     """Each data set's name with what benchmark_sides.our_trainer makes of it; a line about one that is not there."""
     from benchmark_sides import our_trainer
 
@@ -92,7 +92,7 @@ def trainers(data_dir: str) -> Iterator[tuple[str, tuple]]:
             print(f"left out {dataset}: {error}", flush=True)
 
 
-def throughput(data_dir: str, rounds: int, seconds: float) -> dict:
+def throughput(data_dir: Path, rounds: int, seconds: float) -> dict:
     """Training images a second on both sets, beside the user's pick, and the share of the bf16 peak."""
     import benchmark_sides as part
 
@@ -135,7 +135,7 @@ def head_memory(name: str, classes: int) -> float | None:
     return peak_memory(part.head_loss(name, classes, *part.head_batch(classes)))
 
 
-def head(data_dir: str, rounds: int, seconds: float) -> dict:
+def head(data_dir: Path, rounds: int, seconds: float) -> dict:
     """What the heads cost: beside a linear layer, by number of classes, and as a share of a training step."""
     import benchmark_sides as part
 
@@ -156,7 +156,7 @@ def head(data_dir: str, rounds: int, seconds: float) -> dict:
     return result
 
 
-def evaluate_once(folder: str, data_dir: str) -> tuple[float, float | None]:
+def evaluate_once(folder: str, data_dir: Path) -> tuple[float, float | None]:
     """Seconds and peak MB (None: unknown) of measuring a finished run anew; to be called in a process of its own."""
     from benchmark_sides import timed
     from evaluate import evaluate_run
@@ -166,7 +166,7 @@ def evaluate_once(folder: str, data_dir: str) -> tuple[float, float | None]:
     return spent[0], memory
 
 
-def evaluation(data_dir: str, rounds: int, seconds: float) -> dict:
+def evaluation(data_dir: Path, rounds: int, seconds: float) -> dict:
     """Time and memory of evaluate.py's measurements, of the first finished run of each data set in runs/."""
     result: dict[str, dict] = {}
     try:
@@ -183,7 +183,7 @@ def evaluation(data_dir: str, rounds: int, seconds: float) -> dict:
     return result
 
 
-def commands(data_dir: str, rounds: int, seconds: float) -> dict:
+def commands(data_dir: Path, rounds: int, seconds: float) -> dict:
     """Seconds of each script's --help, and of drawing every figure from the stored results."""
     from benchmark_sides import timed
 
@@ -246,20 +246,19 @@ def main() -> int:
     parser.add_argument(
         "--seconds", type=positive, default=5.0, help="length of one throughput measurement (default: 5)"
     )
-    parser.add_argument("--data-dir", default="data", help="where the data are (default: data)")
-    parser.add_argument("--store", default=str(STORE), help="the JSON file to update")
+    parser.add_argument("--data-dir", type=place, default="data", help="where the data are (default: data)")
+    parser.add_argument("--store", type=place, default=STORE, help="the JSON file to update")
     flags = parser.parse_args()
     unknown = [part for part in flags.parts if part not in PARTS]
     if unknown:
         parser.error(f"unknown part '{unknown[0]}': choose from {', '.join(PARTS)}")
-    store = Path(flags.store)
-    found = read_json(store) if store.exists() else {}
+    found = read_json(flags.store) if flags.store.exists() else {}
     for part in flags.parts or PARTS:
         measured = in_child(PARTS[part], flags.data_dir, flags.rounds, flags.seconds)
         if not measured:  # nothing there to measure: older figures stay
             continue
         found[part] = measured | {"machine": machine()}
-        write_json(store, found)
+        write_json(flags.store, found)
         print(describe(part, found[part]), flush=True)
     return 0
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ def timed(work: Callable[[], object], calls: int = 1) -> float:
     return (time.perf_counter() - started) / calls
 
 
-def our_trainer(dataset: str, data_dir: str, precision: str) -> tuple[Trainer, Dataset]:
+def our_trainer(dataset: str, data_dir: Path, precision: str) -> tuple[Trainer, Dataset]:
     """A Trainer with the recipe's ArcFace head, and the data set it trains on."""
     data = load_dataset(dataset, data_dir, log=lambda line: None)
     values = recipe(data.name, "arcface", 512, len(data.classes))

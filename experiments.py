@@ -15,7 +15,7 @@ from pathlib import Path
 import joblib
 
 from errors import UserError, command_line
-from options import Parser, count
+from options import Parser, count, place
 from runs import RunError, read_json, write_whole
 from study import Run, seconds, study
 from study_store import Places, run_one, stored_state
@@ -131,11 +131,11 @@ def main() -> int:
     add("--jobs", type=count, default=1, metavar="N", help="runs at a time (default: 1)")
     add("--dask", metavar="ADDRESS", help="run on the Dask cluster at this address, such as tcp://host:8786")
     add("--seeds", type=count, metavar="N", help="seeds of the main table (default: 5 on MNIST, 3 on CIFAR-10)")
-    add("--output-dir", default="runs", help="where the run folders go (default: runs)")
-    add("--data-dir", default="data", help="where the data are (default: data)")
-    add("--results-dir", help="where results are stored (default: report/results, with the README's table)")
+    add("--output-dir", type=place, default="runs", help="where the run folders go (default: runs)")
+    add("--data-dir", type=place, default="data", help="where the data are (default: data)")
+    add("--results-dir", type=place, help="where results are stored (default: report/results, with the README's table)")
     flags = parser.parse_args()
-    results = Path(flags.results_dir).resolve() if flags.results_dir else RESULTS
+    results = flags.results_dir.resolve() if flags.results_dir else RESULTS
     chosen = [run for run in study(flags.seeds) if any(text in f"{run.part} {run.name()}" for text in flags.only)]
     if not chosen:
         print(
@@ -148,7 +148,7 @@ def main() -> int:
     threads = max(1, (os.cpu_count() or 1) // flags.jobs) if flags.jobs > 1 else None
     if flags.dask:  # a run for every thread of every worker
         threads = 1
-    places = Places(Path(flags.output_dir).resolve(), Path(flags.data_dir).resolve(), results, threads)
+    places = Places(flags.output_dir.resolve(), flags.data_dir.resolve(), results, threads)
     signal.signal(signal.SIGTERM, stop)
     try:
         if flags.dask:

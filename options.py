@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from errors import one_line
 from losses import LOSSES, PRESETS, Margins, build_head
+from models import LARGEST_IMAGE, SMALLEST_IMAGE
 from recipes import BASE, SCHEDULES, Settings, recipe
 from runs import RunError
 
@@ -33,7 +34,7 @@ def number(kind: type, low: float, high: float, *, above: bool = False) -> Calla
         if not (low < value if above else low <= value) or not value <= high or not math.isfinite(value):
             what = "a whole number" if kind is int else "a number"
             span = f"above {low:g}" if above else f"of at least {low:g}"
-            top = f" and at most {high:g}" if high < 1e6 else ""
+            top = f" and at most {high:,}" if math.isfinite(high) else ""
             raise argparse.ArgumentTypeError(f"'{text}' is not {what} {span}{top}")
         return value
 
@@ -61,6 +62,14 @@ def widths(text: str) -> tuple[int, ...]:
     if len(channels) != 3 or text.count(",") != 2 or min(channels) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not three channel counts from 1 to 9999, such as 64,256,256")
     return channels
+
+
+def place(text: str) -> Path:
+    """An argparse type: a path, also of a file, with ~ written out: shells leave that of --data-dir=~/data as it is."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"'{text}': no such user; write the path out") from None
 
 
 def run_name(text: str) -> str:
@@ -93,13 +102,18 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=number(int, 0, 2**31), default=0)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: the best there is)")
     add("--precision", type=choice("precision", ("auto", "bf16", "fp32")), default="auto", help="auto, bf16 or fp32")
-    add("--data-dir", default="data", help="where the data lie or go (default: data)")
-    add("--image-size", type=number(int, 16, 512), metavar="PIXELS", help="for --dataset folder (default 32)")
+    add("--data-dir", type=place, default="data", help="where the data lie or go (default: data)")
+    add(
+        "--image-size",
+        type=number(int, SMALLEST_IMAGE, LARGEST_IMAGE),
+        metavar="PIXELS",
+        help="for --dataset folder (default 32)",
+    )
     add("--hold-out", nargs="+", action="extend", default=[], metavar="CLASS",
         help="classes never trained on: verified and retrieved")  # fmt: skip
     add("--validation", type=number(float, 0, 0.5), default=0.0, metavar="PART",
         help="cut this part from the training set and test on it instead: for choosing settings")  # fmt: skip
-    add("--output-dir", default="runs", help="folder of run folders (default: runs)")
+    add("--output-dir", type=place, default="runs", help="folder of run folders (default: runs)")
     add("--name", type=run_name, help="run folder's name (default: DATASET-LOSS-DIMd-seedN)")
     add("--resume", action="store_true", help="go on with the unfinished run of that name")
     add("--overwrite", action="store_true", help="start the run of that name anew")
@@ -156,22 +170,38 @@ def resolve(flags: argparse.Namespace, data_name: str, num_classes: int, held_ou
     )  # fmt: skip
 
 
+def has_kernels(index: int) -> bool:
+    """Whether this PyTorch was built for a CUDA GPU or an older one: code for newer ones does not run on it."""
+    import torch
+
+    built = [int(n) for n in re.findall(r"sm_(\d+)", " ".join(torch.cuda.get_arch_list()))]  # AMD's have other names
+    major, minor = torch.cuda.get_device_capability(index)
+    return not built or 10 * major + minor >= min(built)
+
+
 def pick_device(name: str) -> str:
-    """The device to use: 'auto' is CUDA, Apple's GPU or the CPU, the first there is. RunError if it is not there."""
+    """The device to use: 'auto' is the first there is of a CUDA GPU that works, Apple's GPU and the CPU.
+
+    A CUDA GPU is returned with its number, 'cuda:0'. RunError for a device that is not there or too old.
+    """
     import torch
 
     mps = torch.backends.mps.is_available()
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+        cards = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+        return next((f"cuda:{i}" for i in cards if has_kernels(i)), "mps" if mps else "cpu")
     kind, colon, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (colon and not (kind == "cuda" and index.isdecimal())):
         raise RunError(f"unknown device '{name}': choose from auto, cpu, cuda, cuda:N, mps")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         found = f"{torch.cuda.device_count()} found" if torch.cuda.is_available() else "no CUDA GPU found"
         raise RunError(f"--device {name}: {found} by this PyTorch; use --device auto or cpu")
+    if kind == "cuda" and not has_kernels(int(index or 0)):
+        card = torch.cuda.get_device_name(int(index or 0))
+        raise RunError(f"--device {name}: {card} is too old for this PyTorch; use --device auto or cpu")
     if kind == "mps" and not mps:
         raise RunError("--device mps: no Apple GPU found by this PyTorch; use --device auto or cpu")
-    return name
+    return f"cuda:{int(index or 0)}" if kind == "cuda" else kind
 
 
 def pick_precision(name: str, device: str) -> str:
@@ -180,10 +210,11 @@ def pick_precision(name: str, device: str) -> str:
         return name
     import torch
 
-    kind = pick_device(device).partition(":")[0]
-    if kind == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    abilities = torch.cpu.get_capabilities() if kind == "cpu" else {}
+    chosen = pick_device(device)
+    if chosen.startswith("cuda"):
+        with torch.cuda.device(chosen):  # the question is about the current one
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    abilities = torch.cpu.get_capabilities() if chosen == "cpu" else {}
     return "bf16" if abilities.get("amx_bf16") or abilities.get("avx512_bf16") else "fp32"
 
 

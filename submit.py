@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 from errors import command_line
-from options import Parser
+from options import Parser, place
 from report.build import author_of, build, missing_figures
 from runs import RunError, write_json, write_whole
 
@@ -114,9 +114,9 @@ def main() -> int:
     parser.add_argument("--last-name", required=True)
     parser.add_argument("--first-name", required=True)
     parser.add_argument("--id", required=True, help="student number")
-    parser.add_argument("--output-dir", default=".", help="where the zip goes (default: here)")
+    parser.add_argument("--output-dir", type=place, default=".", help="where the zip goes (default: here)")
     flags = parser.parse_args()
-    path, found = submit(ROOT, Path(flags.output_dir), flags.last_name, flags.first_name, flags.id)
+    path, found = submit(ROOT, flags.output_dir, flags.last_name, flags.first_name, flags.id)
     for item, names in found.items():
         shown = names if len(names) <= 3 else [*names[:2], f"... {len(names)} files"]
         print(f"[x] {item}: {', '.join(shown)}")

@@ -107,7 +107,7 @@ def train(flags: argparse.Namespace) -> Path:
     options.resolve(flags, flags.dataset, 10)  # what no data can mend, before any download; `prepare` asks again
     dataset, unseen, record = prepare(flags)
     settings = Settings.from_json(record["settings"])
-    folder = Path(flags.output_dir) / (flags.name or settings.run_name())
+    folder = flags.output_dir / (flags.name or settings.run_name())
     state = find_run(folder, record, flags.resume, flags.overwrite)
     if state == "finished":
         print(f"{folder} is finished already; its stored result:")

@@ -19,7 +19,7 @@ if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # where Python put report/
 
 from errors import command_line
-from options import Parser
+from options import Parser, place
 from runs import RunError, write_whole
 
 COLUMNS = 104  # as wide as the longest line needs to stay readable on the page
@@ -130,17 +130,18 @@ def draw(text: str, path: Path) -> None:
 def main() -> int:
     """The command line: returns the exit status."""
     parser = Parser(prog="screenshots.py", description="Run the program and draw what the terminal showed.")
-    parser.add_argument("--figures-dir", default=str(ROOT / "figures"), help="where the PNGs go (default: figures)")
+    default = ROOT / "figures"
+    parser.add_argument("--figures-dir", type=place, default=default, help="where the PNGs go (default: figures)")
     flags = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        write_pictures(Path(folder))
+    with tempfile.TemporaryDirectory() as scratch:
+        write_pictures(Path(scratch))
         shots = {
-            name: "\n".join(f"{PROMPT}python {line}\n{terminal_output(line, status, Path(folder))}"
+            name: "\n".join(f"{PROMPT}python {line}\n{terminal_output(line, status, Path(scratch))}"
                             for line, status in commands)
             for name, commands in SHOTS.items()
         }  # fmt: skip
     for name, shown in shots.items():  # only now: one that fails leaves the old pictures together
-        path = Path(flags.figures_dir) / f"{name}.png"
+        path = flags.figures_dir / f"{name}.png"
         draw(shown, path)
         print(f"wrote {path}")
     return 0

@@ -1,0 +1,98 @@
+"""What flags mean in every command: places, and the device and precision of a machine that this one may not be."""
+
+import argparse
+import contextlib
+
+import pytest
+import torch
+
+import benchmark
+import experiments
+import options
+import submit
+from report import screenshots
+from runs import RunError
+
+# ------------------------------------------------------------------------------------- places
+
+
+@pytest.mark.parametrize(
+    ("parse", "words", "names"),
+    [
+        (options.parse_flags, ["--dataset", "mnist", "--loss", "arcface"], ["data-dir", "output-dir"]),
+        (experiments.main, [], ["data-dir", "output-dir", "results-dir"]),
+        (submit.main, ["--last-name=doe", "--first-name=jane", "--id=1"], ["output-dir"]),
+        (benchmark.main, [], ["data-dir", "store"]),
+        (screenshots.main, [], ["figures-dir"]),
+    ],
+)
+def test_home_is_written_out_in_every_flag_that_names_a_place(command, monkeypatch, tmp_path, parse, words, names):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    found, real = {}, argparse.ArgumentParser.parse_args
+
+    def parsed(self, *arguments):
+        found.update(vars(real(self, *arguments)))
+        raise SystemExit(0)  # what is done with them is another matter
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
+    assert command(parse, *words, *(f"--{name}=~/{name}" for name in names)).status == 0
+    assert {name: found[name.replace("-", "_")] for name in names} == {name: tmp_path / name for name in names}
+
+
+# ------------------------------------------------------------------------------------- devices
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    """cards(capability, ...): a machine with such CUDA GPUs and a PyTorch built for 7.5 and newer, or `built` for."""
+
+    def have(*capabilities, built=("sm_75", "sm_90a", "sm_120", "compute_50")):
+        for name, answer in {
+            "is_available": lambda: bool(capabilities), "device_count": lambda: len(capabilities),
+            "get_device_capability": lambda index: capabilities[index], "get_arch_list": lambda: list(built),
+            "get_device_name": lambda index: f"Card {index}",
+        }.items():  # fmt: skip
+            monkeypatch.setattr(torch.cuda, name, answer)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+    return have
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "chosen"),
+    [([], "cpu"), ([(6, 1)], "cpu"), ([(7, 5)], "cuda:0"), ([(6, 1), (12, 0)], "cuda:1"), ([(9, 0), (6, 1)], "cuda:0")],
+)
+def test_a_gpu_that_is_too_old_for_this_pytorch_is_not_chosen(cards, capabilities, chosen):
+    cards(*capabilities)
+    assert options.pick_device("auto") == chosen
+
+
+def test_a_gpu_that_is_too_old_and_asked_for_is_named(cards):
+    cards((9, 0), (6, 1))
+    assert options.pick_device("cuda") == options.pick_device("cuda:0") == options.pick_device("cuda:00") == "cuda:0"
+    with pytest.raises(RunError, match=r"^--device cuda:01: Card 1 is too old .*--device auto or cpu$"):
+        options.pick_device("cuda:01")
+
+
+def test_a_pytorch_that_does_not_tell_what_it_was_built_for_is_tried(cards):
+    for built in ((), ("gfx90a", "gfx1100")):  # AMD's
+        cards((6, 1), built=built)
+        assert options.pick_device("auto") == options.pick_device("cuda") == "cuda:0"
+
+
+@pytest.mark.parametrize(("device", "precision"), [("cuda:0", "fp32"), ("cuda:1", "bf16"), ("auto", "fp32")])
+def test_the_precision_is_that_of_the_chosen_gpu(cards, monkeypatch, device, precision):
+    cards((7, 5), (9, 0))
+    current = [0]
+
+    @contextlib.contextmanager
+    def on(device):
+        current.append(int(device.removeprefix("cuda:")))
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: current[-1] == 1)
+    assert options.pick_precision("auto", device) == precision
+    assert options.pick_precision("bf16", device) == "bf16"
