@@ -148,7 +148,16 @@ def unpack_cifar(archive: Path) -> None:
             _take_out(archive, files, unpacked)
         except (KeyError, EOFError, zlib.error, tarfile.TarError) as error:
             raise DataError(f"'{archive}' is damaged ({error}): {REFETCH}") from None
-        os.replace(unpacked, archive.parent / CIFAR_BATCHES)
+        _move_in(unpacked, archive.parent / CIFAR_BATCHES)
+
+
+def _move_in(folder: Path, target: Path) -> None:
+    """Renames a folder; where another process has put the same at `target` meanwhile, that is left and as good."""
+    try:
+        os.replace(folder, target)
+    except OSError:
+        if not target.is_dir():
+            raise
 
 
 def _take_out(archive: Path, files: Sequence[str], folder: Path) -> None:
@@ -211,7 +220,7 @@ def _download(name: str, data_dir: Path, log: Callable) -> None:
         log(f"downloading {name} ({DOWNLOAD_SIZE[name]})")
         with tempfile.TemporaryDirectory(prefix=".download-", dir=data_dir) as folder, _quiet():
             datasets.CIFAR10(folder, download=True)
-            os.replace(Path(folder, CIFAR_BATCHES), data_dir / CIFAR_BATCHES)
+            _move_in(Path(folder, CIFAR_BATCHES), data_dir / CIFAR_BATCHES)
         return
     kind = datasets.MNIST if name == "mnist" else datasets.FashionMNIST
     first = kind.resources[0][0]

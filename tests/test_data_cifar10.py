@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import shutil
 import tarfile
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 import data
+import data_files
 from data import load_dataset
 from data_helpers import Trap, names_in, problem, write_image, write_tree
 
@@ -62,6 +64,26 @@ def test_cifar_archive_is_checked_and_unpacked(tmp_path, cifar, monkeypatch):
     dataset = load_dataset("cifar10", place, log=pytest.fail)
     np.testing.assert_array_equal(dataset.train_images.numpy(), cifar[:50])
     assert names_in(place) == ["cifar-10-batches-py", archive.name]
+
+
+def test_two_that_unpack_the_archive_together_both_go_on(tmp_path, cifar, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    place, made, unpack = tmp_path / "packed", tmp_path / "made/cifar-10-batches-py", data_files._take_out
+    place.mkdir()
+    archive = place / "cifar-10-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(made, made.name)
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+
+    def second(*words):
+        unpack(*words)
+        shutil.copytree(made, place / made.name)  # the first was done just before
+
+    monkeypatch.setattr(data_files, "_take_out", second)
+    dataset = load_dataset("cifar10", place, log=pytest.fail)
+    np.testing.assert_array_equal(dataset.train_images.numpy(), cifar[:50])
+    assert names_in(place) == [made.name, archive.name]
 
 
 @pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])

@@ -71,6 +71,32 @@ def test_download_keeps_the_files_at_hand(tmp_path, real_download):
     np.testing.assert_array_equal(dataset.train_images[:, 0].numpy(), 255 - arrays[IMAGES])
 
 
+def test_two_that_download_cifar_together_both_go_on(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    class CIFAR10:
+        url = "http://alive/"
+
+        def __init__(self, root, download):
+            for folder, content in ((root, "mine"), (tmp_path, "the other's")):  # who was done just before
+                Path(folder, data_files.CIFAR_BATCHES).mkdir()
+                Path(folder, data_files.CIFAR_BATCHES, "batch").write_text(content)
+
+    monkeypatch.setattr(datasets, "CIFAR10", CIFAR10)
+    monkeypatch.setattr(data_files, "_answering", list)
+    monkeypatch.setattr(data_files, "_download", REAL_DOWNLOAD)
+    assert data_files.try_download("cifar10", tmp_path, True, str) is None
+    assert names_in(tmp_path) == [data_files.CIFAR_BATCHES]
+    assert (tmp_path / data_files.CIFAR_BATCHES / "batch").read_text() == "the other's"
+
+
+def test_a_download_that_cannot_be_put_in_its_place_is_no_success(tmp_path):
+    (tmp_path / data_files.CIFAR_BATCHES).write_text("a file in the way")
+    (tmp_path / "made").mkdir()
+    with pytest.raises(OSError):
+        data_files._move_in(tmp_path / "made", tmp_path / data_files.CIFAR_BATCHES)
+
+
 def test_answering_servers_are_found_without_waiting_for_dead_ones(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(data_files, "PROBE_SECONDS", 1.0)
