@@ -258,24 +258,26 @@ def augment(images: Tensor, generator: torch.Generator | None, shift: int, flip:
 
     What comes in at the border is black for one channel, as around a digit, and for more the picture mirrored
     without repeating the border pixel. The random numbers are drawn on the CPU, in the order rows, columns,
-    mirroring, so that a seed gives the same batch on every device. generator None is torch's own. Raises
-    ValueError for a shift not smaller than the image.
+    mirroring, so that a seed gives the same batch on every device; they alone are sent to it. generator None is
+    torch's own. Raises ValueError for a shift not smaller than the image.
     """
     batch, channels, height, width = images.shape
     if not 0 <= shift < min(height, width):
         raise ValueError(f"shift {shift} must be at least 0 and smaller than the image, {height} by {width}")
-    down = torch.randint(-shift, shift + 1, (batch, 1), generator=generator)
-    right = torch.randint(-shift, shift + 1, (batch, 1), generator=generator)
-    rows, columns = torch.arange(height) + down, torch.arange(width) + right  # where each pixel is taken from
+    device = images.device
+    down = torch.randint(-shift, shift + 1, (batch, 1), generator=generator).to(device, non_blocking=True)
+    right = torch.randint(-shift, shift + 1, (batch, 1), generator=generator).to(device, non_blocking=True)
+    # Where each pixel is taken from.
+    rows, columns = torch.arange(height, device=device) + down, torch.arange(width, device=device) + right
     if flip:
-        mirrored = torch.rand(batch, 1, generator=generator) < 0.5
+        mirrored = (torch.rand(batch, 1, generator=generator) < 0.5).to(device, non_blocking=True)
         columns = torch.where(mirrored, columns.flip(1), columns)
     index = _reflect(rows, height)[:, :, None] * width + _reflect(columns, width)[:, None, :]  # [B, H, W]
-    index = index.to(images.device).view(batch, 1, -1).expand(-1, channels, -1)
+    index = index.view(batch, 1, -1).expand(-1, channels, -1)
     out = images.reshape(batch, channels, -1).gather(2, index).view(batch, channels, height, width)
     if channels == 1:
         rows_inside, columns_inside = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
-        out *= (rows_inside[:, None, :, None] & columns_inside[:, None, None, :]).to(images.device)
+        out *= rows_inside[:, None, :, None] & columns_inside[:, None, None, :]
     return out
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import data
 
@@ -68,6 +69,24 @@ def test_augment_is_reproducible():
     first = data.augment(images, None, 2, True)
     torch.manual_seed(4)
     assert torch.equal(first, data.augment(images, None, 2, True))
+
+
+def test_augment_sends_nothing_but_its_random_numbers_to_the_device():
+    """The device is PyTorch's 'meta', which computes nothing and has the same copies made as a GPU."""
+    sent = []
+
+    class Copies(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function is torch.ops.aten._to_copy.default:
+                sent.append((kwargs["device"].type, args[0].shape, kwargs.get("non_blocking")))
+            return function(*args, **(kwargs or {}))
+
+    for channels in (1, 3):
+        images = torch.empty(50, channels, 16, 16, dtype=torch.uint8, device="meta")
+        with Copies():
+            assert data.augment(images, torch.Generator().manual_seed(1), 2, True).shape == images.shape
+        assert sent == [("meta", (50, 1), True)] * 3
+        sent.clear()
 
 
 @pytest.mark.parametrize("shift", [16, -1])
