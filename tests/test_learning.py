@@ -196,7 +196,8 @@ def test_a_margin_without_feasible_region_is_one_warning_and_training_goes_on(tr
     assert all(word in warnings[0] for word in ("warning", "arcface", "2", "4 classes", "2-D", "90.0 degrees"))
     low = train_tiny(tmp_path, "--scale", 0.5, "--epochs", 1, "--name", "low")
     assert low.status == 0 and sum("scale 0.5 is under" in line for line in low.out.splitlines()) == 1
-    assert "warning: arcface" not in train_tiny(tmp_path, "--epochs", 1, "--name", "default").out
+    default = train_tiny(tmp_path, "--epochs", 1, "--name", "default")
+    assert default.status == 0 and "warning: arcface" not in default.out, default
 
 
 @pytest.mark.parametrize(("dataset", "dim", "classes"), [("cifar10", 2, 10), ("cifar10", 512, 10), ("folder", 2, 20)])
