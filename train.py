@@ -121,7 +121,7 @@ def train(flags: argparse.Namespace) -> Path:
     with sole_use(folder):
         try:
             if state == "unfinished" and (folder / "checkpoint.pt").exists():
-                trainer.load_state(load_checkpoint(folder / "checkpoint.pt", device), dataset.fingerprint)
+                trainer.load_state(load_checkpoint(folder / "checkpoint.pt"), dataset.fingerprint)
                 print(f"going on after epoch {trainer.epoch} of {settings.epochs}")
             else:
                 start_folder(folder, record)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import options
 import runs
+import train
 from command_helpers import assert_refused
 from runs import load_checkpoint
 from training_helpers import STEPS, assert_same, at_step, everything, full_disk, interrupt
@@ -63,6 +65,26 @@ def test_a_run_cut_off_at_any_write_resumes(train_tiny, uninterrupted, tmp_path,
     assert resumed.status == 0, resumed.err
     assert_same(everything(tmp_path / "run"), uninterrupted("arcface"))
     assert len(list((tmp_path / "run").iterdir())) == 6  # no half-written file is left lying about
+
+
+def test_a_checkpoint_is_loaded_on_the_cpu_whatever_the_device(train_tiny, unfinished, monkeypatch):
+    """Adam's step counts stay where they are loaded: from a GPU it would have to fetch them at each step."""
+    precision, seen = options.pick_precision("auto", "auto"), []
+
+    class OnGpu:
+        def __init__(self, settings, dataset, device):
+            assert device.type == "cuda"
+
+        def load_state(self, state, fingerprint):
+            seen.extend(kept["step"].device.type for kept in state["optimizer"][1]["state"].values())
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(options, "pick_precision", lambda *_: precision)
+    monkeypatch.setattr(options, "pick_device", lambda _: "cuda:0")
+    monkeypatch.setattr(options, "describe_device", str)
+    monkeypatch.setattr(train, "Trainer", OnGpu)
+    assert train_tiny(unfinished, "--name", "run", "--resume").status == 130
+    assert seen and set(seen) == {"cpu"}
 
 
 def test_a_killed_process_leaves_a_run_to_resume(train_tiny, uninterrupted, tmp_path, tiny_data):
