@@ -19,7 +19,7 @@ from pathlib import Path
 
 from errors import UserError, command_line
 from options import Parser, count, place, positive, processor
-from runs import finished_runs, read_json, write_json
+from runs import RunError, finished_runs, read_json, write_json
 
 ROOT = Path(__file__).resolve().parent
 STORE = ROOT / "report" / "results" / "benchmark.json"
@@ -252,7 +252,9 @@ def main() -> int:
     unknown = [part for part in flags.parts if part not in PARTS]
     if unknown:
         parser.error(f"unknown part '{unknown[0]}': choose from {', '.join(PARTS)}")
-    found = read_json(flags.store) if flags.store.exists() else {}
+    if not flags.store.parent.is_dir():  # better said before the measuring
+        raise RunError(f"--store {flags.store}: there is no folder {flags.store.parent}: make it or choose another")
+    found = read_json(flags.store, "delete it or choose another --store") if flags.store.exists() else {}
     for part in flags.parts or PARTS:
         measured = in_child(PARTS[part], flags.data_dir, flags.rounds, flags.seconds)
         if not measured:  # nothing there to measure: older figures stay

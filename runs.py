@@ -20,6 +20,7 @@ CHECKPOINT_FORMAT = 1
 # What a run folder holds, in the order in which starting anew deletes it; anything else in there is the user's.
 RUN_FILES = ("metrics.json", "curves.json", "embeddings.npz", "checkpoint.pt", "history.csv", "failed.json")
 LARGEST_JSON, LARGEST_ARCHIVE = 1 << 30, 8 << 30  # bytes; nothing this program writes comes near them
+AGAIN = "train that run again with --overwrite"  # the remedy for a damaged run
 # What using the values of a damaged or forged file can raise.
 BAD_CONTENT = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 # What each optimizer keeps of a parameter, in its checkpoint.
@@ -58,18 +59,24 @@ def write_json(path: Path, values: dict) -> None:
     write_whole(path, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> dict:
-    """Read a JSON object of finite numbers and printable text; RunError when it is missing, damaged or another."""
+def read_json(path: Path, remedy: str = AGAIN) -> dict:
+    """Read a JSON object of finite numbers and printable text.
+
+    RunError when it is missing, damaged or something else, with the reason and `remedy`: a run's unless one is given.
+    """
     try:
         _check_file(path, LARGEST_JSON)
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editors put a mark first
         _check_json(values)
-    except FileNotFoundError:
-        raise RunError(f"{path} is missing: is {path.parent} a run folder of train.py?") from None
-    except (OSError, ValueError, RecursionError):
-        raise RunError(f"{path} is not readable as JSON: train that run again with --overwrite") from None
-    if not isinstance(values, dict):
-        raise RunError(f"{path} holds no JSON object: train that run again with --overwrite")
+        if not isinstance(values, dict):
+            raise ValueError("it holds no JSON object")
+    except (FileNotFoundError, NotADirectoryError):
+        way = f"is {path.parent} a run folder of train.py?" if remedy == AGAIN else remedy
+        raise RunError(f"{path} is missing: {way}") from None
+    except OSError as error:
+        raise RunError(f"cannot read {path} ({error.strerror}): mend that, or {remedy}") from None
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged ({error}): {remedy}") from None
     return values
 
 
@@ -90,7 +97,7 @@ def _check_json(value: Any) -> None:
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} is no JSON number")
     elif isinstance(value, str) and not value.isprintable():
-        raise ValueError(f"{value!r} is not printable")
+        raise ValueError(f"{value[:40]!r} is not printable")
 
 
 def check_archive(path: Path) -> None:
@@ -228,9 +235,9 @@ def read_arrays(path: Path) -> dict:
             raise ValueError("not numbers")
         return arrays
     except FileNotFoundError:
-        raise RunError(f"{path} is missing: train that run again with --overwrite") from None
+        raise RunError(f"{path} is missing: {AGAIN}") from None
     except Exception:  # damaged files bring up nearly every exception there is
-        raise RunError(f"{path} is damaged: train that run again with --overwrite") from None
+        raise RunError(f"{path} is damaged: {AGAIN}") from None
 
 
 def save_checkpoint(path: Path, content: dict) -> None:
@@ -266,7 +273,7 @@ def load_checkpoint(path: Path, device: Any = "cpu") -> dict:
     except Exception:  # damaged files bring up nearly every exception there is
         reason = "is damaged, or not a checkpoint"
     if reason:
-        raise RunError(f"{path} {reason}: train that run again with --overwrite")
+        raise RunError(f"{path} {reason}: {AGAIN}")
     return content
 
 
