@@ -24,11 +24,13 @@ class UserError(Exception):
         super().__init__(one_line(str(message)))
 
 
-def command_line(name: str) -> Callable[[Callable[[], int]], Callable[[], int]]:
+def command_line(
+    name: str, less: str = "close other programs, or run it where there is more"
+) -> Callable[[Callable[[], int]], Callable[[], int]]:
     """Decorator of script `name`'s main(), which returns its exit status.
 
     A UserError, and a system call that fails where nobody expected it (a full disk under the log), end it with one line
-    and status 2; Ctrl-C with 130.
+    and status 2; so does a lack of memory, with `less`, how to need less of it, as the remedy; Ctrl-C with 130.
     """
 
     def decorate(main: Callable[[], int]) -> Callable[[], int]:
@@ -49,7 +51,7 @@ def command_line(name: str) -> Callable[[Callable[[], int]], Callable[[], int]]:
             except (MemoryError, RuntimeError) as error:  # PyTorch has kinds of its own, without a common name
                 if not isinstance(error, MemoryError) and not re.search(NO_MEMORY, f"{type(error).__name__} {error}"):
                     raise
-                problem = one_line(f"out of memory: lower --batch-size, --widths or --image-size ({error})")
+                problem = one_line(f"out of memory: {less} ({error})")
             except KeyboardInterrupt:
                 print(f"\n{name}: stopped", file=sys.stderr)
                 return 130

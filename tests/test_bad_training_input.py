@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import evaluate
 import train
 from command_helpers import assert_refused, content_and_times
 from data_helpers import idx_bytes, write_mnist
@@ -162,6 +163,16 @@ def test_too_little_memory_is_named(train_tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr("trainer.Trainer.step", step)
     assert_refused(train_tiny(tmp_path / "runs"), "out of memory", "--batch-size", "--widths")
+
+
+def test_too_little_memory_elsewhere_names_no_flag_of_train_py(monkeypatch, measure, run):
+    def no_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(evaluate, "evaluate_run", no_memory)
+    done = measure(run)
+    assert_refused(done, "out of memory", "close other programs")
+    assert "--" not in done.err
 
 
 def test_another_error_of_pytorch_is_not_called_one_of_memory(train_tiny, tmp_path, monkeypatch):
