@@ -19,10 +19,10 @@ from torch import Tensor
 
 import data_files
 from data_folders import DataError, load_class_folders, read_images  # noqa: F401 - offered from here too
+from models import LARGEST_IMAGE, SMALLEST_IMAGE
 
 DATASETS = ("mnist", "fashion-mnist", "cifar10", "folder")
 NATIVE_SIZE = {"mnist": 28, "fashion-mnist": 28, "cifar10": 32}  # pixels; 'folder' takes whatever is asked
-IMAGE_SIZES = (16, 512)  # smallest and largest --image-size, those the network takes
 FOLDER_SIZE = 32  # --image-size when unset
 DIGITS = tuple("0123456789")
 # fmt: off
@@ -82,9 +82,8 @@ def load_dataset(
     """
     if name not in DATASETS:
         raise DataError(f"unknown data set '{name}': choose one of {', '.join(DATASETS)}")
-    smallest, largest = IMAGE_SIZES
-    if image_size is not None and not smallest <= image_size <= largest:
-        raise DataError(f"image size {image_size} is out of range: choose {smallest} to {largest} pixels")
+    if image_size is not None and not SMALLEST_IMAGE <= image_size <= LARGEST_IMAGE:
+        raise DataError(f"image size {image_size} is out of range: choose {SMALLEST_IMAGE} to {LARGEST_IMAGE} pixels")
     if image_size is not None and image_size != NATIVE_SIZE.get(name, image_size):
         wide = f"{name}, whose images are {NATIVE_SIZE[name]} pixels wide"
         raise DataError(f"image size {image_size} does not fit {wide}: it is for --dataset folder, leave it unset")

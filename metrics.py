@@ -30,9 +30,19 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     return (centre - half if successes else 0.0), (centre + half if successes < n else 1.0)
 
 
+def near_chance(accuracy: float, counts: Ints) -> bool:
+    """Whether an accuracy (0 to 1) is about what always naming the commonest class gets.
+
+    counts [C]: samples of each class. About: up to twice as much, and up to a tenth of what is missing to 1.
+    """
+    chance = counts.max() / counts.sum()
+    return bool(accuracy <= min(2 * chance, chance + 0.1 * (1 - chance)))
+
+
 def confusion(labels: Ints, predictions: Ints, num_classes: int) -> Ints:
     """Counts [C, C], row = true class, column = predicted. ValueError for a class outside 0 to C - 1."""
-    predicted = as_ids(predictions, "predictions", len(true := as_ids(labels, "labels")))
+    true = as_ids(labels, "labels")
+    predicted = as_ids(predictions, "predictions", len(true))
     low, high = min(true.min(), predicted.min()), max(true.max(), predicted.max())
     if low < 0 or high >= num_classes:
         raise ValueError(f"classes from {low} to {high}: need 0 to {num_classes - 1}, or another num_classes")

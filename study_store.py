@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from errors import UserError, one_line
+from metrics import near_chance
 from runs import BAD_CONTENT, RunError, read_arrays, read_json, write_arrays, write_json
 from snapshots import DRAWABLE, FOLDER
 from study import Run, where
@@ -69,7 +70,7 @@ def command(run: Run, places: Places, again: bool) -> list[str]:
     with contextlib.suppress(RunError, *BAD_CONTENT):
         found = read_json(folder / "config.json")["settings"]
         fits = not again and not differing(found, run.settings(found["dataset"]))
-        if fits and (folder / FOLDER).is_dir() >= run.snapshots():
+        if fits and ((folder / FOLDER).is_dir() or not run.snapshots()):
             return words if (folder / "metrics.json").exists() or (folder / FAILED).exists() else [*words, "--resume"]
     return [*words, "--overwrite"]
 
@@ -146,9 +147,8 @@ def collect(run: Run, places: Places) -> None:
     places.results.mkdir(parents=True, exist_ok=True)
     try:
         facts |= {"part": run.part, "history": read_history(folder / "history.csv")}
-        accuracy, classes = facts["test_accuracy"], len(facts["classes"])
-        if accuracy < 2 / classes:
-            facts["failed"] = f"ended near chance: {100 * accuracy:.1f} % of the test images right"
+        if near_chance(facts["test_accuracy"], np.sum(facts["confusion"], axis=1)):  # a row for each true class
+            facts["failed"] = f"ended near chance: {100 * facts['test_accuracy']:.1f} % of the test images right"
         path = stored_as(run, places.results, facts)
         if run.part not in ("sensitivity", "budget"):
             write_arrays(path.with_suffix(".npz"), **small_arrays(folder, facts))

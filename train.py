@@ -15,6 +15,7 @@ import options
 from bounds import feasibility_warnings
 from data import DataError, Dataset, hold_out_classes, load_dataset, validation_split
 from errors import command_line
+from metrics import near_chance
 from recipes import Settings, recipe
 from runs import (
     Diverged,
@@ -52,8 +53,7 @@ def finish(trainer: Trainer, dataset: Dataset, unseen: dict[str, Tensor], folder
         "test_accuracy": correct / count,
     }  # fmt: skip
     write_json(folder / "metrics.json", metrics)
-    chance = dataset.test_labels.bincount().max().item() / count  # what naming the commonest class gets
-    if correct / count <= min(2 * chance, chance + 0.1 * (1 - chance)):
+    if near_chance(correct / count, dataset.test_labels.bincount().numpy()):
         print("warning: the run ended near chance; lower --scale, --lr or the margin, or train for more epochs")
 
 

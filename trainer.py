@@ -157,7 +157,6 @@ class Trainer:
                 f"--scale or the margin, or try --precision fp32"
             )
 
-    @torch.no_grad()
     def embed(self, images: Tensor) -> Tensor:
         """Embeddings [N, d] (float32, on the CPU) of uint8 images [N, C, H, W], in eval mode."""
         return embed(self.backbone, images, self.mean, self.std, self.autocast())

@@ -30,6 +30,7 @@ def as_ids(values: ArrayLike, name: str, length: int | None = None) -> Ints:
 
 
 def chunks(count: int, chunk: int) -> list[slice]:
+    """Slices of `chunk` rows, the last perhaps shorter, that cover `count` rows in order. ValueError for chunk < 1."""
     if chunk < 1:
         raise ValueError(f"chunk is {chunk}: need at least 1 row at a time")
     return [slice(start, min(start + chunk, count)) for start in range(0, count, chunk)]

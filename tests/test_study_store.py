@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import study_store
+from metrics import near_chance
 from results_helpers import facts_of
 from runs import RunError, read_arrays, write_json
 from study import Run
@@ -51,9 +52,22 @@ def test_a_run_on_the_embedded_sample_takes_no_mnist_run_s_place(places):
 
 
 def test_a_run_near_chance_is_stored_as_failed(places):
-    finish(RUN, places.output_dir, test_accuracy=0.3)  # of four classes
+    for accuracy, state in ((0.3, "failed: ended near chance: 30.0 % of the test images right"), (0.35, "stored")):
+        finish(RUN, places.output_dir, test_accuracy=accuracy)  # of four classes
+        study_store.collect(RUN, places)
+        assert study_store.stored_state(RUN, places.results) == state
+    commonest = [[50, 0, 0, 0], [0, 10, 0, 0], [0, 0, 10, 0], [0, 0, 0, 10]]
+    finish(RUN, places.output_dir, test_accuracy=0.63, confusion=commonest)  # naming the first class gets 0.625
     study_store.collect(RUN, places)
-    assert study_store.stored_state(RUN, places.results).startswith("failed: ended near chance: 30.0 %")
+    assert study_store.stored_state(RUN, places.results).startswith("failed: ended near chance: 63.0 %")
+
+
+def test_no_verdict_of_a_stored_result_is_another_than_would_be_given_now():
+    for path in sorted((study_store.ROOT / "report" / "results").glob("*-seed*.json")):
+        facts = json.loads(path.read_text())
+        if "test_accuracy" in facts:  # one that diverged has none
+            now = near_chance(facts["test_accuracy"], np.sum(facts["confusion"], axis=1))
+            assert ("failed" in facts) == now, path.name
 
 
 @pytest.mark.parametrize(
