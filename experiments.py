@@ -5,6 +5,8 @@ now. A failure stops no other run. What figures and report need goes to report/r
 runs two at a time; --dask tcp://HOST:8786 spreads them over a Dask cluster that shares this folder.
 """
 
+import argparse
+import contextlib
 import os
 import signal
 import site
@@ -16,7 +18,7 @@ import joblib
 
 from errors import UserError, command_line
 from options import Parser, count, place
-from runs import RunError, read_json, write_whole
+from runs import RunError, make_folder, read_json, write_whole
 from study import Run, seconds, study
 from study_store import Places, run_one, stored_state
 
@@ -119,9 +121,8 @@ def stop(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-@command_line("experiments.py")
-def main() -> int:
-    """The command line: returns the exit status."""
+def parse_flags() -> argparse.Namespace:
+    """Parse the command line; exits with status 2 and one line for a bad value."""
     parser = Parser(prog="experiments.py", description="Run the study and store what figures and report need.")
     add = parser.add_argument
     add(
@@ -135,31 +136,32 @@ def main() -> int:
     add("--output-dir", type=place, default="runs", help="where the run folders go (default: runs)")
     add("--data-dir", type=place, default="data", help="where the data are (default: data)")
     add("--results-dir", type=place, help="where results are stored (default: report/results, with the README's table)")
-    flags = parser.parse_args()
+    return parser.parse_args()
+
+
+@command_line("experiments.py")
+def main() -> int:
+    """The command line: returns the exit status."""
+    flags = parse_flags()
     results = flags.results_dir.resolve() if flags.results_dir else RESULTS
     chosen = [run for run in study(flags.seeds) if any(text in f"{run.part} {run.name()}" for text in flags.only)]
     if not chosen:
-        print(
-            f"experiments.py: error: no run has {' or '.join(flags.only)} in its name: see --dry-run", file=sys.stderr
-        )
-        return 2
+        raise RunError(f"no run has {' or '.join(flags.only)} in its name: see --dry-run")
     todo = listing(chosen, results, flags.again)
     if flags.dry_run:
         return 0
-    threads = max(1, (os.cpu_count() or 1) // flags.jobs) if flags.jobs > 1 else None
+    make_folder(results, "--results-dir")  # better said before the training
+    jobs = min(flags.jobs, len(todo) or 1)
+    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
     if flags.dask:  # a run for every thread of every worker
-        threads = 1
+        jobs, threads = -1, 1
     places = Places(flags.output_dir.resolve(), flags.data_dir.resolve(), results, threads)
     signal.signal(signal.SIGTERM, stop)
     try:
-        if flags.dask:
-            with on_dask(flags.dask):
-                failed = carry_out(todo, places, flags.again, jobs=-1)
-        else:
-            failed = carry_out(todo, places, flags.again, flags.jobs)
-    except (UserError, OSError) as error:
-        print(f"experiments.py: error: {error}", file=sys.stderr)
-        return 2
+        with on_dask(flags.dask) if flags.dask else contextlib.nullcontext():
+            failed = carry_out(todo, places, flags.again, jobs)
+    except OSError as error:  # of a cluster: it names no file
+        raise RunError(str(error)) from None
     except KeyboardInterrupt:
         print("\nexperiments.py: stopped; what is stored is kept: repeat the command to go on", file=sys.stderr)
         return 130
@@ -169,8 +171,8 @@ def main() -> int:
     except (UserError, OSError) as error:
         failed.append(f"README.md ({error})")
     if failed:
-        print(f"experiments.py: error: {len(failed)} failed: {', '.join(failed)}", file=sys.stderr)
-    return 2 if failed else 0
+        raise RunError(f"{len(failed)} failed: {', '.join(failed)}")
+    return 0
 
 
 if __name__ == "__main__":

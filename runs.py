@@ -116,16 +116,21 @@ def check_archive(path: Path) -> None:
             raise ValueError("a checksum is wrong")
 
 
+def make_folder(folder: Path, flag: str) -> None:
+    """Make a folder that is not there yet; RunError, naming the flag to change, where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {folder}: {error.strerror}; choose another {flag}") from None
+
+
 @contextlib.contextmanager
 def sole_use(folder: Path) -> Iterator[None]:
     """Make a run folder and keep other processes from training in it meanwhile.
 
     The lock ends with the process, however that ends. RunError when another holds it or the folder cannot be made.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make {folder}: {error.strerror}; choose another --output-dir") from None
+    make_folder(folder, "--output-dir")
     try:
         import fcntl
     except ImportError:  # Windows has no such lock
@@ -196,12 +201,12 @@ def finished_runs(output_dir: Path) -> list[Path]:
 
 def start_folder(folder: Path, record: dict) -> None:
     """Make the run folder anew with its config.json; RunError when it cannot be written."""
+    make_folder(folder, "--output-dir")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name in RUN_FILES:
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
-        raise RunError(f"cannot make {folder}: {error.strerror}; choose another --output-dir") from None
+        raise RunError(f"cannot empty {folder}: {error.strerror}; choose another --output-dir") from None
     write_json(folder / "config.json", record)
 
 

@@ -49,6 +49,36 @@ def test_one_failure_stops_no_other_run_and_only_it_is_tried_again(command, stor
     assert command(experiments.main, *places, "--again", "--jobs", 2).status == 0 and len(calls) == 4
 
 
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_file_in_the_way_of_the_results_is_named_before_any_training(command, store, tmp_path, fake_train, place):
+    (tmp_path / "file").write_text("mine")
+    words = ["--only", "drawn mnist-arcface-2d-seed0", "--output-dir", tmp_path / "runs"]
+    done = command(experiments.main, *words, "--results-dir", tmp_path / place)
+    assert_refused(done, tmp_path / place, "--results-dir")
+    assert not fake_train[0] and (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("asked", "jobs", "threads"), [(1, 1, None), (2, 2, 4), (100_000, 3, 2)])
+def test_no_more_runs_are_begun_at_a_time_than_there_are(command, store, monkeypatch, asked, jobs, threads):
+    begun = []
+    monkeypatch.setattr(experiments.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(experiments, "carry_out", lambda *words: begun.append(words) or [])
+    names = [f"drawn mnist-{loss}-2d-seed0" for loss in ("arcface", "softmax", "cosface")]
+    assert command(experiments.main, "--only", *names, "--jobs", asked).status == 0
+    ((runs, places, _, at_a_time),) = begun
+    assert len(runs) == 3 and (at_a_time, places.threads) == (jobs, threads)
+
+
+def test_a_cluster_that_is_lost_is_one_clear_line(command, store, monkeypatch):
+    def lost(*_):
+        raise OSError("the scheduler is gone")
+
+    monkeypatch.setattr(experiments, "carry_out", lost)
+    done = command(experiments.main, "--only", "drawn mnist-arcface-2d-seed0")
+    assert_refused(done)
+    assert done.err == "experiments.py: error: the scheduler is gone\n"
+
+
 # A train.py of a few lines: it says where it is and then waits for its end.
 SLOW_TRAIN = """
 import pathlib, sys, time
