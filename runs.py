@@ -54,9 +54,14 @@ def write_whole(path: Path, content: bytes) -> None:
         raise RunError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from None
 
 
+def json_bytes(values: dict) -> bytes:
+    """`values` as indented JSON (NaN is not JSON: ValueError)."""
+    return (json.dumps(values, indent=1, allow_nan=False) + "\n").encode()
+
+
 def write_json(path: Path, values: dict) -> None:
-    """Write `values` as indented JSON (NaN is not JSON: ValueError)."""
-    write_whole(path, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
+    """Write `values` as `json_bytes` has them."""
+    write_whole(path, json_bytes(values))
 
 
 def read_json(path: Path, remedy: str = AGAIN) -> dict:

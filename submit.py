@@ -7,26 +7,28 @@ file before it takes its name. Unzipped into an empty folder, the README's comma
 import io
 import re
 import sys
+import unicodedata
 import zipfile
 from pathlib import Path
 
 from errors import command_line
 from options import Parser, place
-from report.build import author_of, build, missing_figures
-from runs import RunError, write_json, write_whole
+from report.build import author_of, compile_report, missing_figures
+from runs import RunError, json_bytes, write_whole
 
 ROOT = Path(__file__).resolve().parent
+AUTHOR, PDF = "report/author.json", "report/report.pdf"  # what submitting makes anew
 # What the assignment asks for, and the files that answer it.
 CHECKLIST = {
     "a. all Python files": ("*.py", "report/*.py", "tests/*.py"),
     "b. all generated figures as PNG": ("figures/*.png",),
-    "c. PDF report with code, results, screenshots and conclusion": ("report/report.pdf",),
+    "c. PDF report with code, results, screenshots and conclusion": (PDF,),
     "to run it": ("README.md", "requirements.txt", "pyproject.toml"),
     "to typeset the report again": ("report/*.typ", "report/*.bib", "report/*.json", "report/results/*.json",
                                     "report/results/*.npz", "figures/captions.json"),
 }  # fmt: skip
 NEEDED = ("README.md", "requirements.txt", "pyproject.toml", "models.py", "losses.py", "train.py", "evaluate.py",
-          "plot_embeddings.py", "report/report.typ", "report/report.pdf")  # fmt: skip
+          "plot_embeddings.py", "report/report.typ")  # fmt: skip
 LARGEST = 30_000_000  # bytes of the zip
 
 
@@ -41,16 +43,15 @@ def file_name(last: str, first: str, number: str) -> str:
 
 
 def chosen_files(root: Path) -> dict[str, list[str]]:
-    """{item of CHECKLIST: its files, relative to root, sorted}. RunError naming a needed file that is missing."""
-    found = {
-        item: sorted(
-            path.relative_to(root).as_posix()
-            for pattern in patterns
-            for path in root.glob(pattern)
-            if path.is_file() and not path.name.startswith(".")
-        )
-        for item, patterns in CHECKLIST.items()
-    }
+    """{item of CHECKLIST: its files, relative to root, sorted}. RunError naming a needed file that is missing.
+
+    The PDF is among them whether or not it is there.
+    """
+    found = {}
+    for item, patterns in CHECKLIST.items():
+        paths = [path for pattern in patterns for path in root.glob(pattern)]
+        names = [p.relative_to(root).as_posix() for p in paths if p.is_file() and not p.name.startswith(".")]
+        found[item] = [PDF] if PDF in patterns else sorted(names)
     present = {name for names in found.values() for name in names}
     for name in NEEDED:
         if name not in present:
@@ -61,19 +62,22 @@ def chosen_files(root: Path) -> dict[str, list[str]]:
     return found
 
 
-def pack(root: Path, names: list[str]) -> bytes:
-    """A zip of the named files; no dates, so that the same files give the same bytes."""
+def pack(files: dict[str, bytes]) -> bytes:
+    """A zip of files by name; no dates, so that the same files give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in names:
+        for name, content in files.items():
             entry = zipfile.ZipInfo(name)
             entry.external_attr = 0o644 << 16
-            archive.writestr(entry, (root / name).read_bytes(), zipfile.ZIP_DEFLATED)
+            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 
 
-def check(content: bytes, root: Path, names: list[str]) -> None:
-    """Open a packed zip again: RunError unless it holds the named files as they are, valid Python, and not too much."""
+def check(content: bytes, root: Path, names: list[str], fresh: dict[str, bytes]) -> None:
+    """Open a packed zip again: RunError unless it holds the named files, valid Python, and not too much.
+
+    They are to be as they are in the tree, those of `fresh` as they are there.
+    """
     if len(content) > LARGEST:
         raise RunError(f"the zip has {len(content):,} bytes, more than {LARGEST:,}: remove figures or stored results")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -81,7 +85,7 @@ def check(content: bytes, root: Path, names: list[str]) -> None:
             raise RunError("the zip does not hold the files that were packed: try again")
         for name in names:
             packed = archive.read(name)
-            if packed != (root / name).read_bytes():
+            if packed != (fresh[name] if name in fresh else (root / name).read_bytes()):
                 raise RunError(f"{name} changed while it was packed: try again")
             if name.endswith(".py"):
                 try:
@@ -91,18 +95,24 @@ def check(content: bytes, root: Path, names: list[str]) -> None:
 
 
 def submit(root: Path, folder: Path, last: str, first: str, number: str) -> tuple[Path, dict[str, list[str]]]:
-    """Typeset, pack and check; returns the zip's path and the files by item. RunError if anything is not in order."""
+    """Typeset, pack and check; returns the zip's path and the files by item.
+
+    RunError if anything is not in order; no file is written before all has been checked.
+    """
+    last, first = (unicodedata.normalize("NFC", name) for name in (last, first))  # an accent and its letter are one
     path = folder / file_name(last, first, number)
     if not folder.is_dir():
         raise RunError(f"{folder} is no folder: make it or choose another --output-dir")
-    author = author_of(root, first_name=first, last_name=last, id=number)
-    if author != author_of(root):
-        write_json(root / "report" / "author.json", author)  # so that the report typeset again keeps the name
-    build(root, author)
     found = chosen_files(root)
     names = sorted(name for files in found.values() for name in files)
-    content = pack(root, names)
-    check(content, root, names)
+    author = author_of(root, first_name=first, last_name=last, id=number)
+    fresh = {PDF: compile_report(root, author)}
+    if author != author_of(root):
+        fresh[AUTHOR] = json_bytes(author)  # so that the report typeset again keeps the name
+    content = pack({name: fresh[name] if name in fresh else (root / name).read_bytes() for name in names})
+    check(content, root, names, fresh)
+    for name, new in fresh.items():
+        write_whole(root / name, new)
     write_whole(path, content)
     return path, found
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import report.build
 import submit
+from command_helpers import assert_refused, content_and_times
 from runs import RunError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +34,7 @@ def project(tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
     monkeypatch.setattr(submit, "ROOT", root)
-    monkeypatch.setattr(report.build, "compile_report", lambda root, author: json.dumps(author).encode())
+    monkeypatch.setattr(submit, "compile_report", lambda root, author: json.dumps(author).encode())
     return root
 
 
@@ -49,7 +49,7 @@ def test_the_zip_has_the_assignments_name_and_the_trees_bytes(project, command, 
         packed = {name: archive.read(name) for name in archive.namelist()}
     assert set(packed) == {
         *submit.NEEDED, "report/build.py", "tests/test_a.py", "figures/one.png", "report/results/a.npz",
-        "report/author.json",
+        "report/author.json", "report/report.pdf",
     }  # fmt: skip
     assert all(content == (project / name).read_bytes() for name, content in packed.items())
     author = json.loads(packed["report/report.pdf"])
@@ -101,13 +101,49 @@ def test_a_zip_that_grew_too_large_is_refused(project, command, tmp_path, monkey
 
 def test_check_finds_a_file_that_differs_from_the_tree(project):
     names = ["README.md", "train.py"]
-    content = submit.pack(project, names)
-    submit.check(content, project, names)
+    content = submit.pack({name: (project / name).read_bytes() for name in names})
+    submit.check(content, project, names, {})
     (project / "train.py").write_text("other = 1\n")
     with pytest.raises(RunError, match=r"train\.py changed"):
-        submit.check(content, project, names)
+        submit.check(content, project, names, {})
+    with pytest.raises(RunError, match=r"README\.md changed"):
+        submit.check(content, project, names, {"README.md": b"newer"})
     with pytest.raises(RunError, match="does not hold"):
-        submit.check(content, project, ["README.md"])
+        submit.check(content, project, ["README.md"], {})
+
+
+def does_not_compile(root, author):
+    raise RunError("report.typ does not compile")
+
+
+REFUSALS = {  # what is said: how to bring it about in a project
+    "losses.py is not valid": lambda root, patch: (root / "losses.py").write_text("def (:\n"),
+    "README.md is missing": lambda root, patch: (root / "README.md").unlink(),
+    "one.png": lambda root, patch: (root / "figures" / "one.png").unlink(),
+    "more than 100": lambda root, patch: patch.setattr(submit, "LARGEST", 100),
+    "no folder": lambda root, patch: (root.parent / "out").rmdir(),
+    "author.json is damaged": lambda root, patch: (root / "report" / "author.json").write_text("{"),
+    "does not compile": lambda root, patch: patch.setattr(submit, "compile_report", does_not_compile),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_a_refused_submission_changes_nothing(project, command, tmp_path, monkeypatch, reason):
+    out = tmp_path / "out"
+    out.mkdir()
+    assert run(command, out).status == 0
+    next(out.iterdir()).unlink()
+    REFUSALS[reason](project, monkeypatch)
+    before = content_and_times(tmp_path)
+    done = run(command, out, "--last-name", "roe", "--first-name", "jane", "--id", "1")
+    assert_refused(done, reason)
+    assert content_and_times(tmp_path) == before
+
+
+def test_a_report_that_is_not_there_yet_is_typeset(project, command, tmp_path):
+    assert not (project / submit.PDF).exists() and run(command, tmp_path).status == 0
+    assert json.loads((project / submit.PDF).read_bytes())["last_name"] == "doe"
+    assert json.loads((project / submit.AUTHOR).read_bytes())["last_name"] == "doe"
 
 
 @pytest.mark.parametrize(
@@ -127,6 +163,14 @@ def test_names_as_people_have_them():
     assert submit.file_name("van der Berg", "Zoë-Anne", "a1") == "van-der-Berg_Zoë-Anne_a1_Project1.zip"
 
 
+def test_letters_and_accents_of_their_own_are_put_together(project, command, tmp_path):
+    done = run(command, tmp_path, "--last-name", "Mu\u0308ller", "--first-name", "Zoe\u0308", "--id", "1")
+    assert done.status == 0, done.err
+    assert (tmp_path / "M\u00fcller_Zo\u00eb_1_Project1.zip").exists()
+    author = json.loads((project / submit.AUTHOR).read_bytes())
+    assert (author["last_name"], author["first_name"]) == ("M\u00fcller", "Zo\u00eb")
+
+
 def test_the_flags_are_required(project, command, tmp_path):
     done = run(command, tmp_path, "--last-name", "doe")
     assert done.status == 2 and "--first-name" in done.err
@@ -143,7 +187,7 @@ def test_every_python_file_and_figure_of_the_repository_is_in_the_zip():
     }
     packed = {name for names in submit.chosen_files(ROOT).values() for name in names}
     assert wanted <= packed
-    size = len(submit.pack(ROOT, sorted(packed)))
-    assert size < submit.LARGEST
-    with zipfile.ZipFile(io.BytesIO(submit.pack(ROOT, ["README.md"]))) as archive:
+    content = submit.pack({name: (ROOT / name).read_bytes() for name in sorted(packed)})
+    assert len(content) < submit.LARGEST
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.testzip() is None
