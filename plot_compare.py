@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,21 +24,50 @@ def scale_or_margin(study: Study, dataset: str) -> Drawn:
     groups = study.main(dataset)
     if len(groups) < 2:
         raise NotStored(f"second loss on {dataset} at 512 dimensions to compare with")
-    first = next(iter(groups.values()))[0]
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.3), sharey=True)
-    places = {loss: i for i, loss in enumerate(groups)}
-    for loss, members in groups.items():
+    _draw_means(left, groups)
+    left.set_yticks(range(len(groups)), [LOSSES[loss].title for loss in groups])
+    left.invert_yaxis()
+    told, handles = _draw_differences(right, study, groups)
+    for axes in (left, right):
+        axes.grid(alpha=0.3, axis="x")
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+    figure.tight_layout()
+    if handles:
+        figure.subplots_adjust(bottom=0.24)
+        figure.legend(handles=handles, loc="lower right", ncols=2, fontsize=8)
+    return Drawn(
+        figure,
+        f"{data_title(next(iter(groups.values()))[0])}, 512 dimensions, {seeds_of(groups)}: test accuracy of each loss "
+        "(left; diamonds and bars: mean and standard deviation, of a single run the 95 % interval that its test images "
+        "leave, in grey), and its difference to softmax, which tells of scale and margin together, and to normalised "
+        "softmax at the same scale, which tells of the margin alone (right; hollow: no interval, of a single pair or "
+        f"of pairs that all differ by the same).{told} AdaCos, which finds its own scale, is set against the table's "
+        "normalised softmax. No correction for the number of comparisons.",
+    )
+
+
+def _draw_means(axes, groups: dict[str, list[dict]]) -> None:
+    """Each loss's runs, and their mean with its standard deviation, or a single run's interval."""
+    for place, members in enumerate(groups.values()):
         values = [head_accuracy(f) for f in members]
-        left.plot(values, [places[loss]] * len(values), "o", color="#AAAAAA", markersize=4, zorder=1)
-        alone = len(values) == 1
-        rate = members[0]["accuracy"]["head"]
-        spread = [[100 * (rate["value"] - rate["low"])], [100 * (rate["high"] - rate["value"])]] if alone else np.std(
-            values, ddof=1)  # fmt: skip
-        left.errorbar(np.mean(values), places[loss], xerr=spread, fmt="D", color="black", markersize=5,
-                      capsize=0 if alone else 3, ecolor="#BBBBBB" if alone else "black")  # fmt: skip
-    told, margins_win = [], []
+        axes.plot(values, [place] * len(values), "o", color="#AAAAAA", markersize=4, zorder=1)
+        if len(values) == 1:
+            rate = members[0]["accuracy"]["head"]
+            spread: Any = [[100 * (rate["value"] - rate["low"])], [100 * (rate["high"] - rate["value"])]]
+            style = {"capsize": 0, "ecolor": "#BBBBBB"}
+        else:
+            spread, style = np.std(values, ddof=1), {"capsize": 3, "ecolor": "black"}
+        axes.errorbar(np.mean(values), place, xerr=spread, fmt="D", color="black", markersize=5, **style)
+    axes.set(xlabel="test accuracy, %", title="runs and their mean")
+
+
+def _draw_differences(axes, study: Study, groups: dict[str, list[dict]]) -> tuple[str, list]:
+    """Each loss's differences to the two bases; returns what they say of the margins, and the legend's marks."""
+    told, margins_win, handles = [], [], []
     for base, colour, marker, shift in (("softmax", BLUE, "o", 0.14), ("norm-softmax", ORANGE, "s", -0.14)):
-        for loss, members in groups.items():
+        drawn = 0
+        for place, (loss, members) in enumerate(groups.items()):
             others = base_runs(study, groups, base, members)
             if loss == base or (loss == "softmax" and base == "norm-softmax") or not others:
                 continue
@@ -46,43 +75,24 @@ def scale_or_margin(study: Study, dataset: str) -> Drawn:
                 found = paired_difference(members, others)
             except ValueError:
                 continue
+            drawn += 1
             half = found.half if np.isfinite(found.half) else None
             style = {"fmt": marker, "color": colour, "fillstyle": "none" if half is None else "full", "capsize": 3}
-            name = f"to {LOSSES[base].title}"
-            right.errorbar(found.mean, places[loss] - shift, xerr=half, markersize=5, label=name, **style)
+            axes.errorbar(found.mean, place - shift, xerr=half, markersize=5, **style)
             if base == "norm-softmax" and LOSSES[loss].own_margin:
                 mean = f"{found.mean:+.2f}".replace("-", "−")
-                told.append(f"{LOSSES[loss].title} {mean} {'(one pair)' if half is None else f'± {half:.2f}'}")
+                told.append(f"{LOSSES[loss].title} {mean} {'(no interval)' if half is None else f'± {half:.2f}'}")
                 if half is not None:
                     margins_win.append(abs(found.mean) > half)
-    right.axvline(0, color="black", linewidth=0.8)
-    left.set_yticks(range(len(groups)), [LOSSES[loss].title for loss in groups])
-    left.invert_yaxis()
-    left.set(xlabel="test accuracy, %", title="runs and their mean")
-    right.set(xlabel="difference in accuracy, percentage points", title="paired by seed, 95 % interval")
-    names = dict.fromkeys(right.get_legend_handles_labels()[1])
-    looks = {f"to {LOSSES['softmax'].title}": (BLUE, "o"), f"to {LOSSES['norm-softmax'].title}": (ORANGE, "s")}
-    handles = {name: plt.Line2D([], [], color=looks[name][0], marker=looks[name][1], markersize=5) for name in names}
-    for axes in (left, right):
-        axes.grid(alpha=0.3, axis="x")
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-    figure.tight_layout()
-    if handles:
-        figure.subplots_adjust(bottom=0.24)
-        figure.legend(handles.values(), handles.keys(), loc="lower right", ncols=2, fontsize=8)
-    verdict = ""
-    if told:
-        verdict = f" To normalised softmax at the same scale: {', '.join(told)} points"
-        verdict += f"; {sum(margins_win)} of {len(margins_win)} intervals leave out 0." if margins_win else "."
-    return Drawn(
-        figure,
-        f"{data_title(first)}, 512 dimensions, {seeds_of(groups)}: test accuracy of each loss (left; diamonds and "
-        "bars: mean and standard deviation, of a single run the 95 % interval that its test images leave, in "
-        "grey), and its difference to softmax, which tells of scale and margin together, and to normalised softmax "
-        f"at the same scale, which tells of the margin alone (right; hollow: a single pair, no interval).{verdict} "
-        "AdaCos, which finds its own scale, is set against the table's normalised softmax. No correction for the "
-        "number of comparisons.",
-    )
+        if drawn:
+            name = f"to {LOSSES[base].title}"
+            handles.append(plt.Line2D([], [], color=colour, marker=marker, markersize=5, label=name))
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set(xlabel="difference in accuracy, percentage points", title="paired by seed, 95 % interval")
+    if not told:
+        return "", handles
+    counted = f"; {sum(margins_win)} of {len(margins_win)} intervals leave out 0." if margins_win else "."
+    return f" To normalised softmax at the same scale: {', '.join(told)} points{counted}", handles
 
 
 def same_recipe(runs: list[dict], first: dict) -> list[dict]:
@@ -168,7 +178,7 @@ def heat_map(axes, runs: list[dict], names: tuple, labels: tuple, shade: Shade) 
             values[i, j] = shade.value(facts)
             text = f"{values[i, j]:.{shade.digits}f}"
             light = np.mean(plt.get_cmap(shade.colours)(shade.norm(values[i, j]))[:3]) > 0.45
-        axes.text(j, i, text, ha="center", va="center", fontsize=7, color="black" if light else "white")
+        axes.text(j, i, text, ha="center", va="center", fontsize=9, color="black" if light else "white")
     axes.imshow(values, cmap=shade.colours, norm=shade.norm, aspect="auto")
     axes.set_xticks(range(len(columns)), [f"{v:g}" for v in columns])
     axes.set_yticks(range(len(rows)), [f"{v:g}" for v in rows])

@@ -149,7 +149,7 @@ def accuracy_or_chance(facts: dict) -> float:
 
 
 class Difference(NamedTuple):
-    """Mean of paired differences and the half-width of its 95 % t interval (infinite for one pair); n pairs."""
+    """Mean of n paired differences and the half-width of its 95 % t interval, infinite where there is none."""
 
     mean: float
     half: float
@@ -165,13 +165,20 @@ def half_width(values: Sequence[float]) -> float:
     return float(stdtrit(len(values) - 1, (1 + LEVEL) / 2) * np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
+def without_spread(differences: Sequence[float]) -> bool:
+    """Whether differences are one and the same number other than 0: accuracies come in steps of an image, so that this
+    happens by chance, and Student's interval of them would have no width."""
+    return bool(np.ptp(differences) < 1e-9 < abs(differences[0]))
+
+
 def paired_difference(ours: list[dict], others: list[dict]) -> Difference:
     """Accuracy of ours less that of others, over runs that share a seed. ValueError without a pair."""
     theirs = {f["seed"]: head_accuracy(f) for f in others}
     differences = [head_accuracy(f) - theirs[f["seed"]] for f in ours if f["seed"] in theirs]
     if not differences:
         raise ValueError("no seed in common")
-    return Difference(float(np.mean(differences)), half_width(differences), len(differences))
+    half = math.inf if without_spread(differences) else half_width(differences)
+    return Difference(float(np.mean(differences)), half, len(differences))
 
 
 def seeds_of(groups: dict[str, list[dict]]) -> str:

@@ -44,8 +44,8 @@ def catalogue(study, output_dir: Path, data_dir: str) -> dict[str, Callable]:
             figures[f"{name}_{dataset}"] = partial(getattr(plot_training, name), study, dataset)
         figures[f"scale_or_margin_{dataset}"] = partial(plot_compare.scale_or_margin, study, dataset)
         figures[f"angles_{dataset}"] = partial(plot_compare.angle_table, study, dataset)
-        figures[f"images_{dataset}"] = partial(plot_images.nearest_and_farthest, dataset, output_dir, data_dir)
-        figures[f"mistakes_{dataset}"] = partial(plot_images.worst_mistakes, dataset, output_dir, data_dir)
+        figures[f"images_{dataset}"] = partial(plot_images.nearest_and_farthest, study, dataset, output_dir, data_dir)
+        figures[f"mistakes_{dataset}"] = partial(plot_images.worst_mistakes, study, dataset, output_dir, data_dir)
     figures["plane_margins"] = partial(plot_plane.plane_margins, study)
     figures["time_to_accuracy"] = partial(plot_training.time_to_accuracy, study)
     for name in ("open_set_table", "unseen_classes"):

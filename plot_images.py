@@ -1,20 +1,28 @@
 """The only figures that need data and a run folder: which test images lie nearest, farthest, and on the wrong side."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from plot_data import Drawn, NotStored
+from plot_data import Drawn, NotStored, Study
 from plot_style import data_title, loss_title
-from runs import read_arrays, read_json
+from recipes import Settings
+from runs import BAD_CONTENT, RunError, read_arrays, read_json
 from unit_vectors import unit
 
 SHOWN = 5  # nearest and as many farthest images of a class
 MISTAKES = 12
 
 
-def images_and_angles(dataset: str, output_dir: Path, data_dir: str) -> tuple[dict, np.ndarray, np.ndarray, np.ndarray]:
+def is_stored_run(facts: dict, study: Study, name: str) -> bool:
+    """Whether a run's metrics are those of the study's stored run: a folder of that name may hold any other."""
+    same = (*(f.name for f in fields(Settings)), "fingerprint", "test_accuracy")
+    return any(run["name"] == name and all(facts.get(k) == run.get(k) for k in same) for run in study.runs)
+
+
+def images_and_angles(study: Study, dataset: str, output_dir: Path, data_dir: str) -> tuple:
     """Metrics, test images uint8 [N, H, W, C], labels [N] and angles to every class weight [N, C] in degrees.
 
     Of the study's ArcFace run at 512 dimensions, seed 0. NotStored when its folder or its data are not at hand.
@@ -25,14 +33,20 @@ def images_and_angles(dataset: str, output_dir: Path, data_dir: str) -> tuple[di
     if not (folder / "metrics.json").exists() or not (folder / "embeddings.npz").exists():
         raise NotStored(f"run folder {folder}")
     facts, arrays = read_json(folder / "metrics.json"), read_arrays(folder / "embeddings.npz")
+    if not is_stored_run(facts, study, folder.name):
+        raise NotStored(f"run folder of the study's {folder.name}: {folder} holds another run")
     try:
         data = load_dataset(dataset, data_dir, None, download=False, log=lambda line: None)
     except DataError as error:
         raise NotStored(f"data ({error})") from None
     if data.fingerprint != facts["fingerprint"]:
         raise NotStored(f"data that {folder} was trained on")
-    cosines = np.clip(unit(arrays["embeddings"]) @ unit(arrays["weights"]).T, -1, 1)
-    return facts, data.test_images.permute(0, 2, 3, 1).numpy(), arrays["labels"], np.degrees(np.arccos(cosines))
+    try:
+        cosines = np.clip(unit(arrays["embeddings"]) @ unit(arrays["weights"]).T, -1, 1)
+        labels = arrays["labels"]
+    except BAD_CONTENT as error:
+        raise RunError(f"{folder / 'embeddings.npz'} is damaged ({error}): train that run again") from None
+    return facts, data.test_images.permute(0, 2, 3, 1).numpy(), labels, np.degrees(np.arccos(cosines))
 
 
 def show(axes, image: np.ndarray, text: str = "") -> None:
@@ -41,12 +55,12 @@ def show(axes, image: np.ndarray, text: str = "") -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-    axes.set_xlabel(text, fontsize=7, labelpad=2)
+    axes.set_xlabel(text, fontsize=9, labelpad=2)
 
 
-def nearest_and_farthest(dataset: str, output_dir: Path, data_dir: str) -> Drawn:
+def nearest_and_farthest(study: Study, dataset: str, output_dir: Path, data_dir: str) -> Drawn:
     """The test images nearest to and farthest from their own class weight, a row a class."""
-    facts, images, labels, angles = images_and_angles(dataset, output_dir, data_dir)
+    facts, images, labels, angles = images_and_angles(study, dataset, output_dir, data_dir)
     count = len(facts["classes"])
     figure, panels = plt.subplots(count, 2 * SHOWN + 1, figsize=(0.78 * (2 * SHOWN + 1), 0.95 * count + 0.4))
     for c, line in enumerate(panels):
@@ -58,7 +72,7 @@ def nearest_and_farthest(dataset: str, output_dir: Path, data_dir: str) -> Drawn
         for axes, i in zip((*line[: len(near)], *line[len(line) - len(far) :]), (*near, *far), strict=True):
             axes.axis("on")
             show(axes, images[i], f"{angles[i, c]:.0f}°")
-        line[0].set_ylabel(facts["classes"][c], fontsize=8, rotation=0, ha="right", va="center")
+        line[0].set_ylabel(facts["classes"][c], fontsize=9, rotation=0, ha="right", va="center")
     panels[0, SHOWN // 2].set_title("nearest", fontsize=9)
     panels[0, SHOWN + 1 + SHOWN // 2].set_title("farthest", fontsize=9)
     figure.tight_layout(pad=0.4, h_pad=0.3, w_pad=0.2)
@@ -69,9 +83,9 @@ def nearest_and_farthest(dataset: str, output_dir: Path, data_dir: str) -> Drawn
     )
 
 
-def worst_mistakes(dataset: str, output_dir: Path, data_dir: str) -> Drawn:
+def worst_mistakes(study: Study, dataset: str, output_dir: Path, data_dir: str) -> Drawn:
     """The test images most surely predicted as another class, with both angles."""
-    facts, images, labels, angles = images_and_angles(dataset, output_dir, data_dir)
+    facts, images, labels, angles = images_and_angles(study, dataset, output_dir, data_dir)
     own, predicted = angles[np.arange(len(labels)), labels], angles.argmin(1)
     wrong = np.flatnonzero(predicted != labels)
     if not len(wrong):
@@ -79,7 +93,8 @@ def worst_mistakes(dataset: str, output_dir: Path, data_dir: str) -> Drawn:
     worst = wrong[np.argsort(angles.min(1)[wrong] - own[wrong], kind="stable")][:MISTAKES]
     columns = min(6, len(worst))
     lines = -(-len(worst) // columns)
-    figure, panels = plt.subplots(lines, columns, figsize=(1.0 * columns, 1.4 * lines), squeeze=False)
+    width = 1.0 if max(map(len, facts["classes"])) <= 3 else 1.3  # inches: room for a name and an angle
+    figure, panels = plt.subplots(lines, columns, figsize=(width * columns, 1.5 * lines), squeeze=False)
     for axes in panels.flat:
         axes.axis("off")
     for axes, i in zip(panels.flat, worst, strict=False):

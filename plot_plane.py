@@ -28,6 +28,11 @@ def bound_of(runs: list[dict], loss: str) -> float:
     return float(maximum_margin(loss, len(runs[0]["classes"]), runs[0]["embedding_dim"]))
 
 
+def shown_title(title: str) -> str:
+    """'ArcFace, growing' or 'ArcFace, at once': a grid's loss and how it comes to its full margin."""
+    return title if title.endswith("at once") else f"{title}, growing"
+
+
 def plane_margins(study: Study) -> Drawn:
     """Accuracy and spacing of the class weights by margin and scale in two dimensions, with the bound as a line."""
     grids = [(title, loss, study.margin_grid(loss, 2, more)) for title, loss, more in GRIDS]
@@ -46,7 +51,7 @@ def plane_margins(study: Study) -> Drawn:
         for axes, (title, loss, runs) in zip(line, grids, strict=True):
             own = LOSSES[loss].own_margin or ""
             heat_map(axes, runs, (own, "scale"), (f"margin {SIGNS[own]}", "scale s"), shade)
-            axes.set_title(f"{title}:\n{what}", fontsize=9)
+            axes.set_title(f"{shown_title(title)}:\n{what}", fontsize=9)
             axes.axhline(sum(m < bound_of(runs, loss) for m in {f[own] for f in runs}) - 0.5, **LINE)
     for axes, (title, loss, runs) in zip(panels[2], grids, strict=True):
         axes.axis("off")
@@ -54,7 +59,9 @@ def plane_margins(study: Study) -> Drawn:
         for facts in runs:
             if (facts["scale"], facts[own]) == (DRAWN["scale"], DRAWN[loss]) and study.arrays(facts):
                 draw_raw(axes, Points(facts, study.arrays(facts)))
-                axes.set_title(f"{title}:\n{SIGNS[own]} = {facts[own]:g}, s = {facts['scale']:g}", fontsize=9)
+                axes.set_title(
+                    f"{shown_title(title)}:\n{SIGNS[own]} = {facts[own]:g}, s = {facts['scale']:g}", fontsize=9
+                )
     figure.tight_layout()
     lost = sum("failed" in f for f in each.values())
     bounds = " and ".join(dict.fromkeys(
@@ -62,9 +69,10 @@ def plane_margins(study: Study) -> Drawn:
     return Drawn(
         figure,
         f"{data_title(first)}, two dimensions, {first['epochs']} epochs, seed {first['seed']}: test accuracy "
-        f"(colours end at 90 %); mean angle of a class weight to the nearest other, at most {widest:.0f}°; test "
-        "embeddings with a ray along each class weight at one margin past its bound, where names side by side "
-        f"share a direction. The line is the bound, {bounds}; margin 0 is normalised softmax. Scale and margin grow "
-        f"over the first {100 * first['margin_warmup']:g} % of training, or are full at once, from the first step. "
+        "(bright is good, colours end at 90 %); mean angle of a class weight to the nearest other, at most "
+        f"{widest:.0f}°; test embeddings with a ray along each class weight at one margin past its bound, where names "
+        f"side by side share a direction. The line is the bound, {bounds}; margin 0 is normalised softmax. Growing: "
+        f"scale and margin grow over the first {100 * first['margin_warmup']:g} % of training; at once: "
+        "both are full from the first step. "
         f"{f'Grey: failed ({lost} of {len(each)}).' if lost else f'No run of {len(each)} is near chance.'}",
     )

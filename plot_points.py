@@ -18,10 +18,11 @@ MAP_SEED = 0
 ELEVATION, AZIMUTH = 20, 35  # degrees: one fixed view of every sphere
 FRAMES = 6
 # Inches: a figure's heading, a panel's title of two lines, a figure's edges, what keeps names from the titles below.
-HEAD, TITLE, SIDE, GAP = 0.3, 0.38, 0.15, 0.1
+HEAD, TITLE, SIDE, GAP = 0.34, 0.42, 0.15, 0.06
 HALO = [withStroke(linewidth=1.5, foreground="white")]  # names that overlap others stay readable
 SAME = 0.14  # radians between two directions that share one name
 CLOSE = 0.5  # radians between two directions whose names would overlap
+MOST_APART = 20  # names on one sphere
 LETTER, LINE = 0.012, 0.02  # radii of a sphere in a grid: a name's width a letter and its height, a point of its size
 
 
@@ -53,7 +54,8 @@ class Points:
     def panel_title(self) -> str:
         """The title over a narrow panel, on two lines: the loss and its accuracy, then its settings."""
         name, _, settings = loss_title(self.facts).partition(" (")
-        return f"{name}: {100 * self.facts['test_accuracy']:.1f} %\n{settings.rstrip(')')}"
+        narrow = settings.rstrip(")").replace(" = ", "\u200a=\u200a")  # hair spaces
+        return f"{name}: {100 * self.facts['test_accuracy']:.1f} %\n{narrow}"
 
     def title(self) -> str:
         """'ArcFace (s = 16, m₂ = 0.3): 98.9 %'."""
@@ -69,7 +71,11 @@ def draw_raw(axes, points: Points) -> None:
     directions = unit(points.weights)
     factors = _staggered(directions, points.classes)
     for group in _together(directions, points.classes):
-        place = 1.13 * factors[group[0]] * reach * unit(directions[group].sum(0)[None])[0]
+        factor, direction = factors[group[0]], unit(directions[group].sum(0)[None])[0]
+        place = 1.13 * factor * reach * direction
+        if factor > 1:  # a name further out is led to its ray
+            ends = reach * np.stack((direction, (factor - 0.02) * direction)).T
+            axes.plot(*ends, color=class_colour(group[0]), linewidth=0.6, linestyle=":")
         _label(axes, place, " ".join(points.classes[c] for c in group), group[0] if len(group) == 1 else None)
     edge = (1.13 * factors.max() + 0.17) * reach  # room for the names
     axes.set(xlim=(-edge, edge), ylim=(-edge, edge))
@@ -152,7 +158,7 @@ def _scatter(axes, points: Points, x: np.ndarray, reach: float | None, alpha: fl
 
 def name_size(name: str) -> float:
     """Points in which a class's name is written: less for words than for digits."""
-    return 9.5 if len(name) <= 2 else 7
+    return 9.5 if len(name) <= 2 else 8.5
 
 
 def _staggered(directions: np.ndarray, names: list[str]) -> np.ndarray:
@@ -171,6 +177,8 @@ def _staggered(directions: np.ndarray, names: list[str]) -> np.ndarray:
 def _apart(places: np.ndarray, names: list[str]) -> np.ndarray:
     """Places [C, 2] on a sphere of radius 1, names moved up or down until none covers another."""
     places = places.copy()
+    if len(names) > MOST_APART:  # there is no room for so many
+        return places
     wide = np.array([len(name) * name_size(name) * LETTER for name in names])
     high = np.array([name_size(name) * LINE for name in names])
     for _ in range(100):  # a move can make a new pair overlap; a few rounds settle it
@@ -270,9 +278,9 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
     width = 1.8 if dim == 2 and max(map(len, panels[0].classes)) <= 2 else 2.0  # long names stand out on both sides
     figure, places = panel_grid(len(panels), len(draw), width)
     heading = f"{data_title(first)}: {dim}-D test embeddings and class weights"
-    figure.suptitle(heading, fontsize=10, y=1 - 0.05 / figure.get_figheight())
+    figure.suptitle(heading, fontsize=12, y=1 - 0.05 / figure.get_figheight())
     for points, ((middle, top), frames) in zip(panels, places, strict=True):
-        figure.text(middle, top, points.panel_title(), ha="center", va="top", fontsize=8)
+        figure.text(middle, top, points.panel_title(), ha="center", va="top", fontsize=9.5)
         for part, frame in zip(draw, frames, strict=True):
             axes = figure.add_axes(frame, projection="3d" if dim == 3 else None)
             part(axes, points)
@@ -317,7 +325,7 @@ def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", 
                 axes.plot(*np.stack((np.zeros(2), 1.2 * reach * direction)).T, color=class_colour(c), linewidth=0.6)
             _scatter(axes, points, points.x, None, alpha=0.4, size=1.5)
             axes.set(xlim=(-1.5 * reach, 1.5 * reach), ylim=(-1.5 * reach, 1.5 * reach), aspect="equal")
-            axes.set_title("start" if epoch == 0 else f"epoch {epoch}", fontsize=8, pad=9)
+            axes.set_title("start" if epoch == 0 else f"epoch {epoch}", fontsize=9, pad=9)
         directions = unit(points.weights)
         for c, factor in enumerate(_staggered(directions, points.classes)):
             _label(axes, 1.36 * factor * reach * directions[c], points.classes[c], c)

@@ -24,6 +24,7 @@ FIGURES = (
     ("MAP@R, %", "map_at_r", 2),
 )
 COLUMNS = ("Loss", "d", "epochs", "seeds", "head, %", *(title for title, _, _ in FIGURES))
+MOST_NAMED = 10  # held-out classes in a row's title; of more it gives the number
 NOTE = (
     "Last epoch, no margin when predicting. ±: standard deviation over seeds; [ ]: 95 % interval of one run. d: "
     "embedding dimensions; 5-NN: five nearest training images;\nIntra: mean angle to the class mean; Inter: of a "
@@ -117,7 +118,9 @@ def _by_settings(runs: list[dict]) -> list[list[dict]]:
 
 def _title(first: dict, copies: set[str]) -> str:
     """A row's loss with its settings, and what makes its images or its net others than a table's usual ones."""
-    marks = f", without {', '.join(first['unseen_classes'])}" if first["unseen_classes"] else ""
+    unseen = first["unseen_classes"]
+    named = ", ".join(unseen) if len(unseen) <= MOST_NAMED else f"{len(unseen)} classes"
+    marks = f", without {named}" if unseen else ""
     marks += " (pairs of these)" if marks and not first.get("validation") else ""
     marks += f", {first['test_images']:,} validation images" if first.get("validation") else ""
     marks += f", {data_title(first)}" if len(copies) > 1 else ""

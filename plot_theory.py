@@ -8,7 +8,7 @@ import torch
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from bounds import largest_spacing, maximum_margin, minimum_scale
-from losses import LOSSES, PRESETS, Margins, target_psi
+from losses import LOSSES, Margins, target_psi
 from plot_data import Drawn
 from plot_style import CLASS_COLOURS, loss_style, margin_texts
 
@@ -48,10 +48,11 @@ def target_logit() -> Drawn:
     figure.tight_layout()
     return Drawn(
         figure,
-        "Target logit over the target angle for the papers' margins, m₂ in radians. Past a dot: the continuation where "
-        f"m₁ θ + m₂ > π ({', '.join(turned)}), which keeps the logit falling up to 180°; dotted: what "
-        "cos(m₁ θ + m₂) − m₃ alone would do there, rewarding samples for moving away. Only the target's logit is "
-        "changed; all other classes keep cos θ, the curve of normalised softmax (for Li-ArcFace (π − 2θ)/π).",
+        "Target logit over the target angle for the papers' margins, m₂ in radians. Past a dot, dashed in the loss's "
+        f"colour: the continuation where m₁ θ + m₂ > π ({', '.join(turned)}), which keeps the logit falling up to "
+        "180°; thin dotted: what cos(m₁ θ + m₂) − m₃ alone would do there, rewarding samples for moving away. Only the "
+        "target's logit is changed; all other classes keep cos θ, the curve of normalised softmax (for Li-ArcFace "
+        "(π − 2θ)/π).",
     )
 
 
@@ -77,12 +78,12 @@ def decision_margins() -> Drawn:
         axes.set_title(legend(name, margins).replace(" (", "\n("), fontsize=9)
     for axes in panels.flat:
         axes.set(xlim=(0, 90), ylim=(0, 90), xticks=(0, 30, 60, 90), yticks=(0, 30, 60, 90), aspect="equal")
+        axes.text(6, 74, "class 1", color=BLUE, weight="bold", fontsize=9)
+        axes.text(58, 6, "class 2", color="#9A6700", weight="bold", fontsize=9)
     for axes in panels[1]:
         axes.set_xlabel("θ₁ to class 1, degrees")
     for axes in panels[:, 0]:
         axes.set_ylabel("θ₂ to class 2, degrees")
-    panels[0, 0].text(8, 72, "class 1", color=BLUE, weight="bold", fontsize=9)
-    panels[0, 0].text(52, 8, "class 2", color="#9A6700", weight="bold", fontsize=9)
     figure.tight_layout()
     return Drawn(
         figure,
@@ -127,18 +128,12 @@ def feasible_margins() -> Drawn:
         axes.legend(fontsize=8, frameon=True, framealpha=1, edgecolor="white")
     figure.tight_layout()
     spare = math.degrees(largest_spacing(10, 2) - papers["arcface"]) / 2
-    rooms = " and ".join(
-        f"{name.upper()}'s m₃ of {m.m3:g} beside m₂ = {m.m2:g} would have to be under "
-        f"{maximum_margin('combined', 10, 2, m2=m.m2):.3f}"
-        for name, m in PRESETS.items()
-    )
     return Drawn(
         figure,
         "Below the solid line (shaded) a sample on its own class weight still wins against the nearest other class: "
         "2π/C for ArcFace and 1 − cos(2π/C) for CosFace on the circle; dashed, the bound where the simplex fits "
         f"(d ≥ C − 1); dotted, ten classes. There CosFace's {papers['cosface']:g} has no feasible region in 2-D and "
-        f"ArcFace's {papers['arcface']:g} leaves ±{spare:.1f}°. Not drawn: the combined form's papers' margins have "
-        f"none, {rooms}.",
+        f"ArcFace's {papers['arcface']:g} leaves ±{spare:.1f}°.",
     )
 
 

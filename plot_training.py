@@ -68,7 +68,7 @@ def time_to_accuracy(study: Study) -> Drawn:
         axes.errorbar(seconds, errors, yerr=spread, color=BLUE, marker="o", markersize=5, capsize=3)
         for x, top, f in zip(seconds, 100 * (1 - bounds[1]), runs, strict=True):
             label = f"{f['epochs']} epoch{'s' * (f['epochs'] != 1)}\n{head_accuracy(f):.2f} %"
-            axes.annotate(label, (x, top), (-8, 3), textcoords="offset points", fontsize=8)  # right of the line
+            axes.annotate(label, (x, top), (-8, 3), textcoords="offset points", fontsize=9)  # right of the line
         axes.set(xscale="log", yscale="log", xlabel="training time, seconds", title=data_title(runs[0]))
         axes.set(xlim=(min(seconds) / 1.6, max(seconds) * 1.9), ylim=(None, 100 * (1 - bounds[1].min()) * 1.35))
         log_ticks(axes.xaxis)
@@ -195,15 +195,16 @@ def pair_angles(study: Study, dataset: str) -> Drawn:
             axes.set_visible(False)
         for axes, loss in zip(own.flat, losses, strict=False):
             arrays = study.arrays(groups[loss][0]) if loss in groups else {}
-            for kind, colour, label in (("genuine", BLUE, "same class"), ("impostor", ORANGE, "different classes")):
+            for kind, colour, edge, label in (("genuine", BLUE, "-", "same class"),
+                                              ("impostor", ORANGE, "--", "different classes")):  # fmt: skip
                 if f"{part}_{kind}" in arrays:
                     share = per_cent(arrays[f"{part}_{kind}"])
-                    axes.fill_between(DEGREES, share, color=colour, alpha=0.45, lw=0, label=label)
-                    axes.plot(DEGREES, share, color=colour, linewidth=0.8)
+                    axes.fill_between(DEGREES, share, color=colour, alpha=0.45, lw=0)
+                    axes.plot(DEGREES, share, color=colour, linestyle=edge, linewidth=0.9, label=label)
             axes.set(xlim=(0, 150), xticks=(0, 60, 120), ylim=(0, None))
-            axes.set_title(LOSSES[loss].title, fontsize=8.5)
+            axes.set_title(LOSSES[loss].title, fontsize=9.5)
         for axes in own[:, 0]:
-            axes.set_ylabel(f"{name}\n% per degree", fontsize=8)
+            axes.set_ylabel(f"{name}\n% per degree", fontsize=9)
     figure.supxlabel("angle between two test images, degrees", fontsize=9)
     figure.tight_layout()
     figure.align_ylabels(panels[:, 0])

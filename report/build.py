@@ -96,13 +96,15 @@ def inputs(root: Path, author: dict) -> dict:
     from report.content import content
     from report.theory import theory
 
-    shown = figures_named(root / "report")
+    there = [name for name in figures_named(root / "report") if (root / "figures" / f"{name}.png").exists()]
     known = captions(root)
     return {
         "author": author, "theory": theory(), "study": content(root / "report" / "results"),
         "code": {name: {"file": file, "source": "\n\n".join(excerpt(root / file, part) for part in parts)}
                  for name, (file, parts) in EXCERPTS.items()},
-        "figures": {name: known.get(name, "") for name in shown if (root / "figures" / f"{name}.png").exists()},
+        "left_out": [name for name, why in LEFT_OUT.items()
+                     if why == SHORT and (root / "figures" / f"{name}.png").exists()],
+        "figures": {name: known.get(name, "").replace("'", "’") for name in there},
     }  # fmt: skip
 
 

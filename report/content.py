@@ -1,12 +1,14 @@
 """All of the study's numbers in one value for the report's text: tables, differences, claims, protocol."""
 
+import contextlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from losses import LOSSES
-from plot_data import LEVEL
+from plot_data import LEVEL, NotStored, Study, head_accuracy
 from plot_style import channels, data_title, settings_text
 from recipes import CROWDED
 from report.claims import claims, paper_angles, papers, scale_share
@@ -62,15 +64,21 @@ def protocol(runs: list[Run]) -> dict[str, Any]:
 
 
 def devices_text(devices: Iterable[str]) -> str:
-    """Device labels for a sentence: '1 or 2 threads of AMD EPYC'; what is no processor stays as recorded."""
+    """Device labels for a sentence: 'one or two threads of AMD EPYC'; what is no processor stays as recorded.
+
+    A processor's family and model, which tell one virtual machine's from another's, are for the record alone.
+    """
     threads: dict[str, list[str]] = {}
     others = []
     for device in sorted(devices):
-        if found := re.fullmatch(r"cpu, (\d+) threads?, (.+)", device):
+        if found := re.fullmatch(r"cpu, (\d+) threads?, (.+?)(?: \(family \d+, model \d+\))?", device):
             threads.setdefault(found[2], []).append(found[1])
         else:
             others.append(device)
-    counted = [f"{' or '.join(n)} thread{'s' * (n != ['1'])} of {name}" for name, n in threads.items()]
+    counted = []
+    for name, found in threads.items():
+        numbers = sorted(set(found), key=int)
+        counted.append(f"{' or '.join(numbers)} thread{'s' * (numbers != ['1'])} of {name}")
     return "; ".join((*counted, *others))
 
 
@@ -157,9 +165,9 @@ def families(groups: dict, controls: list[dict]) -> dict[str, dict]:
     """What Holm's correction leaves of the comparisons behind each question: accuracy against softmax's; the margin
     losses' EER against NSL's; the EER of NSL, at every scale, and of AdaCos against ArcFace's."""
     named = {LOSSES[loss].title: members for loss, members in groups.items()}
-    plain = {f"NSL at {settings_text(next(iter(members.values())))}": members for members in controls}
+    plain = {f"Norm-softmax at {settings_text(next(iter(members.values())))}": members for members in controls}
     own = groups.get("norm-softmax")
-    without_margin = {f"NSL at {settings_text(next(iter(own.values())))}": own} if own else {}
+    without_margin = {f"Norm-softmax at {settings_text(next(iter(own.values())))}": own} if own else {}
     without_margin |= {"AdaCos": groups["adacos"]} if "adacos" in groups else {}
 
     def against(base: str, measure: str, family: dict[str, dict]) -> dict:
@@ -192,12 +200,40 @@ def benchmark(results: Path) -> dict | None:
     ]  # fmt: skip
     by_classes = found.get("head", {}).get("classes", {})
     names = list(next(iter(by_classes.values()), {}))
-    rows = [{"name": name, "ratios": [number(heads[name]["ratio"], 2) for heads in by_classes.values()],
-             "memory": next((f"{heads[name]['peak_mb']:,.0f}" for heads in by_classes.values()
-                             if "peak_mb" in heads[name]), None)} for name in names]  # fmt: skip
-    return {"machine": machine_text(found.get("throughput")), "head_machine": machine_text(found.get("head")),
-            "speed": speed, "heads": rows,
-            "classes": [f"{int(c):,}" for c in by_classes], "batch": found.get("head", {}).get("batch")}  # fmt: skip
+    rows = [
+        {"name": LOSSES[name].title if name in LOSSES else name,
+         "ratios": [number(heads[name]["ratio"], 2) for heads in by_classes.values()],
+         "memory": next((f"{heads[name]['peak_mb']:,.0f}" for heads in by_classes.values()
+                         if "peak_mb" in heads[name]), None)}
+        for name in names
+    ]  # fmt: skip
+    shares = found.get("head", {}).get("share_of_step", {})
+    return {
+        "machine": machine_text(found.get("throughput")), "head_machine": machine_text(found.get("head")),
+        "share": {name: number(100 * heads["arcface"], 1) for name, heads in shares.items() if "arcface" in heads},
+        "speed": speed, "heads": rows, "classes": [f"{int(c):,}" for c in by_classes],
+        "batch": found.get("head", {}).get("batch"),
+    }  # fmt: skip
+
+
+def train_error(groups: dict) -> dict | None:
+    """Lowest and highest mean training error of the losses' last epoch, without margin, in per cent, as text."""
+    errors = [100 * (1 - fmean(f["train_accuracy"] for f in members.values())) for members in groups.values()
+              if all("train_accuracy" in f for f in members.values())]  # fmt: skip
+    return {"low": number(min(errors), 2), "high": number(max(errors), 2)} if errors else None
+
+
+def budgets(results: Path) -> dict[str, list[dict]]:
+    """What the number of epochs buys: ArcFace's runs of several lengths, by data set, as text; ends: the interval."""
+    study, found = Study(results), {}
+    for name in DATASETS:
+        with contextlib.suppress(NotStored):
+            found[name] = [
+                {"epochs": f["epochs"], "accuracy": number(head_accuracy(f), 2), "seconds": f"{f['train_seconds']:.0f}",
+                 "ends": [100 * f["accuracy"]["head"][end] for end in ("low", "high")]}
+                for f in study.budgets(name)
+            ]  # fmt: skip
+    return found
 
 
 def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
@@ -205,11 +241,13 @@ def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
     groups, controls = group(runs, dataset=name, dim=DIM, held_out="", extra=""), controls_of(runs, name)
     return {
         "accuracy": table(groups, TABLES["accuracy"]), "embedding": table(groups, TABLES["embedding"]),
+        "eer_minus_nsl": {loss: row["norm-softmax"] for loss, row in
+                          differences(groups, controls, MEASURES["eer"]).items()},
         "compared": compared(groups, controls),
         "verdicts": margin_verdicts(groups, controls, MEASURES["accuracy"]),
         "verdicts_eer": margin_verdicts(groups, controls, MEASURES["eer"]),
         "verdicts_tar": margin_verdicts(groups, controls, MEASURES["tar"]),
-        "ten_fold": ten_fold(groups), "by_scale": by_scale(groups, controls),
+        "train_error": train_error(groups), "ten_fold": ten_fold(groups), "by_scale": by_scale(groups, controls),
         "corrected": families(groups, controls),
     }  # fmt: skip
 
@@ -238,7 +276,7 @@ def content(results: Path) -> dict[str, Any]:
         "dimension": {name: dimension_table(runs, name) for name in DATASETS},
         "open": open_tables(held_out), "open_corrected": corrected(held_out), "claims": claims(main, held_out),
         "papers": quoted, "paper_angles": paper_angles(quoted), "scale_share": scale_share(quoted),
-        "benchmark": benchmark(results),
+        "benchmark": benchmark(results), "budgets": budgets(results),
         "sensitivity": sensitivity(results), "plane": plane(results),
         "crowded_warmup": f"{100 * CROWDED['margin_warmup']:g} %",
     }  # fmt: skip

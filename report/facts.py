@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from losses import LOSSES, WITHOUT_SCALE
 from plot_compare import SHARED as SAME_RECIPE
-from plot_data import half_width
+from plot_data import half_width, without_spread
 from plot_style import data_title, settings_text
 from recipes import Settings
 from runs import read_json
@@ -54,7 +54,6 @@ MEASURES = {
     "intra": Measure(_path("angles", "test", "intra"), 1, -1, "Intra, °"),
     "inter": Measure(_path("angles", "test", "inter"), 1, 1, "Inter, °"),
     "w_ec": Measure(_path("angles", "train", "w_ec"), 1, 0, "W-EC, °"),
-    "w_inter": Measure(_path("angles", "train", "w_inter"), 1, 0, "W-Inter, °"),
     "eer": Measure(_path("verification", "eer", factor=100), 2, -1, "EER, %"),
     "tar": Measure(_path("verification", "tar_at_far", "0.001", factor=100), 2, 1, "TAR, %"),
     "to_weight": Measure(_path("unseen_to_weight", "median"), 1, 0, "To weight, °"),
@@ -64,7 +63,7 @@ MEASURES = {
 }
 TABLES = {
     "accuracy": ("accuracy", "nearest_mean", "neighbours"),
-    "embedding": ("intra", "inter", "w_ec", "w_inter", "eer", "tar", "map"),
+    "embedding": ("intra", "inter", "w_ec", "eer", "tar", "map"),
     "low": ("accuracy", "intra", "inter", "eer"),
     "open": ("to_weight", "eer", "rank_1", "map"),
 }
@@ -193,7 +192,8 @@ def paired(
 ) -> dict | None:
     """The mean difference a - b over shared seeds, with its interval and verdict; None where they cannot be compared.
 
-    verdict: 'higher', 'lower' or 'undecided'; 'single' where one shared seed gives no interval.
+    verdict: 'higher', 'lower' or 'undecided'; 'single' where one shared seed gives no interval. The same difference on
+    each seed gives none either and is undecided: its interval of no width would count a coincidence as certainty.
     """
     found = raw_differences(a, b, measure, same_scale)
     return difference_text(found, measure.digits if digits is None else digits) if found else None
@@ -202,8 +202,9 @@ def paired(
 def difference_text(differences: list[float], digits: int) -> dict:
     """The mean of paired differences as text, with n, its interval and verdict as `paired` gives them."""
     result = {"n": len(differences), "mean": number(statistics.fmean(differences), digits, signed=True)}
-    if len(differences) == 1:
-        return result | {"low": None, "high": None, "verdict": "single"}
+    if len(differences) == 1 or without_spread(differences):
+        verdict = "single" if len(differences) == 1 else "undecided"
+        return result | {"low": None, "high": None, "verdict": verdict}
     low, high = t_interval(differences)
     verdict = "higher" if low > 0 else "lower" if high < 0 else "undecided"
     return result | {"low": number(low, digits, True), "high": number(high, digits, True), "verdict": verdict}

@@ -7,18 +7,19 @@ from statistics import fmean
 
 import numpy as np
 
+from plot_data import without_spread
 from report.facts import MEASURES, number, values_of
 
 MOST_RANKED = 9  # 9! orders are looked through in a second
 
 
 def p_value(differences: Sequence[float]) -> float | None:
-    """Two-sided p of Student's test that paired differences have mean 0; None for fewer than two."""
-    if len(differences) < 2:
+    """Two-sided p of Student's test that paired differences have mean 0; None for fewer than two, or all the same."""
+    if len(differences) < 2 or without_spread(differences):
         return None
+    if np.max(np.abs(differences)) < 1e-9:  # none, but for rounding
+        return 1.0
     error = np.std(differences, ddof=1) / math.sqrt(len(differences))
-    if not error:
-        return float(not any(differences))
     from scipy.special import stdtr
 
     return float(2 * stdtr(len(differences) - 1, -abs(fmean(differences)) / error))

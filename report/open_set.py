@@ -4,7 +4,7 @@ from statistics import fmean
 from typing import Any
 
 from losses import LOSSES
-from report.facts import MEASURES, TABLES, differences, margins_minus_plain, number, table, values_of
+from report.facts import MEASURES, TABLES, differences, margins_minus_plain, number, paired, table, values_of
 from report.inference import collapse, kept
 
 
@@ -15,6 +15,17 @@ def open_verdicts(groups: dict, base: str, measure: str) -> dict[str, list[str]]
         if row[base]:
             found[row[base]["verdict"]].append(LOSSES[loss].title)
     return found
+
+
+def minus_plain(groups: dict) -> list[dict[str, Any]]:
+    """A row a margin loss: its EER and rank-1 less normalised softmax's at the same scale, in percentage points."""
+    plain = groups.get("norm-softmax")
+    return [
+        {"title": entry.title,
+         **{name: paired(groups[loss], plain, MEASURES[name], same_scale=True) for name in ("eer", "rank_1")}}
+        for loss, entry in LOSSES.items()
+        if plain and loss in groups and entry.own_margin
+    ]  # fmt: skip
 
 
 def by_seed(groups: dict) -> list[str]:
@@ -49,7 +60,7 @@ def open_tables(held_out: dict[str, dict[str, dict]]) -> list[dict[str, Any]]:
          "verdicts": {measure: {base: open_verdicts(groups, base, measure) for base in ("softmax", "norm-softmax")}
                       for measure in ("eer", "rank_1")},
          "collapse": collapse(groups, "eer"), "collapse_rank_1": collapse(groups, "rank_1"),
-         "by_seed": by_seed(groups), "extremes": extremes(groups)}
+         "minus_plain": minus_plain(groups), "by_seed": by_seed(groups), "extremes": extremes(groups)}
         for name, by_split in held_out.items()
         for split, groups in by_split.items()
         if groups

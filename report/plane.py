@@ -125,5 +125,6 @@ def plane(results: Path) -> dict:
     found = [(title, loss, study.margin_grid(loss, 2, more)) for title, loss, more in GRIDS]
     return {
         "grids": [grid_text(*entry) for entry in found if entry[2]],
+        "together": f"{TOGETHER:g}",
         "repeated": {loss: repeated(study, loss) for loss in ("arcface", "cosface")},
     }  # fmt: skip

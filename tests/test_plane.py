@@ -132,14 +132,14 @@ def test_the_line_stands_between_margins_that_fit_and_those_that_do_not(grids):
     drawn = plot_plane.plane_margins(Study(grids))
     try:
         panels = {axes.get_title(): axes for axes in drawn.figure.axes}
-        axes = panels["ArcFace:\naccuracy, %"]
+        axes = panels["ArcFace, growing:\naccuracy, %"]
         rows = [float(label.get_text()) for label in axes.get_yticklabels()]
         (line,) = axes.lines
         place = line.get_ydata()[0]
         assert rows == [0, 0.5, 1.5, 2.0] and 2 < place < 3
         shown = {(round(t.get_position()[0]), round(t.get_position()[1])): t.get_text() for t in axes.texts}
         assert shown[(1, 3)] == "50.00" and shown[(0, 1)] == "99.00"
-        spaced = {t.get_text() for t in panels["ArcFace:\nspacing, °"].texts}
+        spaced = {t.get_text() for t in panels["ArcFace, growing:\nspacing, °"].texts}
         assert spaced == {"85.0", "60.0", "40.0", "70.0"}
         assert "1.571 for ArcFace" in drawn.caption and "80 %" in drawn.caption and "at most 90°" in drawn.caption
     finally:

@@ -31,6 +31,14 @@ def test_the_same_seed_twice_counts_once():
     assert row["head_interval"] == pytest.approx([85, 95]) and row["head"] == {"mean": 90, "std": None, "n": 1}
 
 
+def test_many_held_out_classes_are_counted_not_named():
+    def title(count):
+        return rows_of(facts_of(unseen_classes=[f"class {i}" for i in range(count)]))[0][0]
+
+    assert "without class 0, class 1 (pairs" in title(2) and "class 9" in title(10)
+    assert title(120) == "ArcFace (s = 16, m₂ = 0.3), without 120 classes (pairs of these)"
+
+
 def test_two_precisions_of_one_seed_are_two_rows():
     found = rows_of(facts_of(), facts_of(precision="bf16"))
     assert found == [("ArcFace (s = 16, m₂ = 0.3), precision bf16", [0], 1),
@@ -136,5 +144,7 @@ def test_names_on_a_sphere_move_apart_and_no_further_than_they_must():
             reach = plot_points.name_size("cat") * plot_points.LETTER * (len(names[a]) + len(names[b])) / 2
             across, along = np.abs(moved[a] - moved[b])
             assert across >= reach or along >= line - 1e-4, (names[a], names[b])
+    many = np.zeros((plot_points.MOST_APART + 1, 2))
+    np.testing.assert_array_equal(plot_points._apart(many, ["cat"] * len(many)), many)  # no room for so many
     pair = plot_points._apart(np.array([[0.0, 0.01], [0.1, 0.0]]), ["cat", "dog"])
     assert pair[0, 1] > pair[1, 1] and abs(pair[0, 1] - pair[1, 1] - line) < 1e-5  # the upper stays above
