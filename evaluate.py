@@ -15,8 +15,9 @@ import numpy as np
 
 import metrics as measure
 from errors import UserError, command_line, one_line
-from options import Parser, pick_device
+from options import Parser, pick_device, place
 from runs import (
+    AGAIN,
     BAD_CONTENT,
     RunError,
     check_weights,
@@ -62,7 +63,7 @@ def load_network(folder: Path, device: str = "auto") -> dict[str, Any]:
 
     facts = read_json(folder / "metrics.json")
     device = pick_device(device)
-    state = load_checkpoint(folder / "checkpoint.pt", device)
+    state = load_checkpoint(folder / "checkpoint.pt")
     try:
         settings = Settings.from_json(state["config"])
         classes = len(facts["classes"])
@@ -86,7 +87,8 @@ def load_network(folder: Path, device: str = "auto") -> dict[str, Any]:
     except (RuntimeError, *BAD_CONTENT):
         raise RunError(f"{folder}: checkpoint.pt does not fit its metrics.json; train that run again") from None
     backbone.to(device).to(memory_format=torch.channels_last).eval()
-    return {"backbone": backbone, "head": head.to(device).eval(), "mean": mean, "std": std, "facts": facts}
+    head.to(device).eval()
+    return {"backbone": backbone, "head": head, "mean": mean.to(device), "std": std.to(device), "facts": facts}
 
 
 def embed_images(network: dict[str, Any], images: Any) -> Any:
@@ -100,7 +102,7 @@ def embed_images(network: dict[str, Any], images: Any) -> Any:
     return embed(network["backbone"], images, network["mean"], network["std"], autocast)
 
 
-def train_embeddings(folder: Path, facts: dict, data_dir: str, device: str) -> tuple[np.ndarray, np.ndarray]:
+def train_embeddings(folder: Path, facts: dict, data_dir: Path, device: str) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings [N, d] and labels [N] of the images the run was trained on. RunError if the data have changed."""
     from data import hold_out_classes, load_dataset, load_embedded, validation_split
 
@@ -180,12 +182,14 @@ def take_curves(facts: dict) -> dict:
     parts = {"unseen": "verification", "test": "verification_trained_classes"}
     if "verification_trained_classes" not in facts:
         parts = {"test": "verification"}
-    return {
-        part: facts[name].pop("roc") | facts[name].pop("angles") for part, name in parts.items() if "roc" in facts[name]
-    }
+    curves = {}
+    for part, name in parts.items():
+        if "roc" in facts[name]:
+            curves[part] = facts[name].pop("roc") | facts[name].pop("angles")
+    return curves
 
 
-def evaluate_run(folder: Path, data_dir: str, again: bool = False, device: str = "auto") -> dict:
+def evaluate_run(folder: Path, data_dir: Path, again: bool = False, device: str = "auto") -> dict:
     """Measure a finished run and add the figures to its metrics.json; a run already measured is only read.
 
     Raises RunError or DataError when the run's files or data are missing, damaged or do not fit.
@@ -209,7 +213,7 @@ def evaluate_run(folder: Path, data_dir: str, again: bool = False, device: str =
     try:
         summary(facts)
     except BAD_CONTENT:
-        raise RunError(f"{folder / 'metrics.json'} is damaged: train that run again with --overwrite") from None
+        raise RunError(f"{folder / 'metrics.json'} is damaged: {AGAIN}") from None
     return facts
 
 
@@ -292,20 +296,20 @@ def main() -> int:
     parser = Parser(prog="evaluate.py", description="Measure trained runs, or apply one to your own pictures.")
     parser.add_argument("runs", nargs="*", metavar="RUN", help="run folders (default: all in --output-dir)")
     parser.add_argument("--images", nargs="+", metavar="PICTURE", help="predict these with the one RUN named")
-    parser.add_argument("--output-dir", default="runs", help="where the run folders are (default: runs)")
-    parser.add_argument("--data-dir", default="data", help="where the data are (default: data)")
-    parser.add_argument("--figures-dir", default="figures", help="where the tables go (default: figures)")
+    parser.add_argument("--output-dir", type=place, default="runs", help="where the run folders are (default: runs)")
+    parser.add_argument("--data-dir", type=place, default="data", help="where the data are (default: data)")
+    parser.add_argument("--figures-dir", type=place, default="figures", help="where the tables go (default: figures)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: the best there is)")
     parser.add_argument("--again", action="store_true", help="measure anew what metrics.json already holds")
     flags = parser.parse_args()
     if flags.images:
         if len(flags.runs) != 1:
-            raise RunError(f"{len(flags.runs)} runs named with --images: name one")
+            raise RunError(f"{len(flags.runs)} runs named before --images: name one, then --images and the pictures")
         print(predict_images(Path(flags.runs[0]), flags.images, flags.device))
         return 0
     import plot_tables
 
-    folders = [Path(r) for r in flags.runs] or finished_runs(Path(flags.output_dir))
+    folders = [Path(r) for r in flags.runs] or finished_runs(flags.output_dir)
     facts, problems = [], []
     for folder in folders:
         try:
@@ -316,7 +320,7 @@ def main() -> int:
             continue
         print(f"{folder}\n{summary(facts[-1])}\n")
     # Not the study's own tables, accuracy_*: the report is made of those.
-    for path in plot_tables.accuracy_tables(facts, Path(flags.figures_dir), "runs_accuracy"):
+    for path in plot_tables.accuracy_tables(facts, flags.figures_dir, "runs_accuracy"):
         print(f"wrote {path}")
     if problems:
         raise RunError("; ".join(dict.fromkeys(problems)))

@@ -259,8 +259,8 @@ def save_checkpoint(path: Path, content: dict) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def load_checkpoint(path: Path, device: Any = "cpu") -> dict:
-    """Load a checkpoint of save_checkpoint; its pickle may hold tensors and plain values only, never code.
+def load_checkpoint(path: Path) -> dict:
+    """Load a checkpoint of save_checkpoint, on the CPU; its pickle may hold tensors and plain values only, never code.
 
     Raises RunError when it is missing, truncated, not a checkpoint, of another format, or holds weights that are no
     numbers.
@@ -272,7 +272,7 @@ def load_checkpoint(path: Path, device: Any = "cpu") -> dict:
         check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on what is then refused
-            content = torch.load(path, map_location=device, weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
         _check_tensors(content)
         if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
             reason = "is not a checkpoint of this program"

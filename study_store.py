@@ -19,7 +19,7 @@ import numpy as np
 
 from errors import UserError, one_line
 from metrics import near_chance
-from runs import BAD_CONTENT, RunError, read_arrays, read_json, write_arrays, write_json
+from runs import AGAIN, BAD_CONTENT, RunError, read_arrays, read_json, write_arrays, write_json
 from snapshots import DRAWABLE, FOLDER
 from study import Run, where
 
@@ -131,7 +131,7 @@ def store_failure(run: Run, places: Places) -> None:
             raise RunError(f"{folder} holds a failed run of other settings: delete it or choose another --output-dir")
         write_json(stored_as(run, places.results, facts), facts | {"history": read_history(folder / "history.csv")})
     except BAD_CONTENT as error:
-        raise RunError(f"{folder} is damaged ({error}): train that run again with --overwrite") from None
+        raise RunError(f"{folder} is damaged ({error}): {AGAIN}") from None
 
 
 def stored_as(run: Run, results: Path, facts: dict) -> Path:
@@ -154,7 +154,7 @@ def collect(run: Run, places: Places) -> None:
             write_arrays(path.with_suffix(".npz"), **small_arrays(folder, facts))
         write_json(path, facts)  # last: it marks the run as stored
     except BAD_CONTENT as error:
-        raise RunError(f"{folder} is damaged ({error}): train that run again with --overwrite") from None
+        raise RunError(f"{folder} is damaged ({error}): {AGAIN}") from None
 
 
 def small_arrays(folder: Path, facts: dict) -> dict[str, np.ndarray]:

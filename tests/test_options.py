@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import benchmark
+import evaluate
 import experiments
 import options
 import submit
@@ -20,6 +21,7 @@ from runs import RunError
     ("parse", "words", "names"),
     [
         (options.parse_flags, ["--dataset", "mnist", "--loss", "arcface"], ["data-dir", "output-dir"]),
+        (evaluate.main, [], ["data-dir", "output-dir", "figures-dir"]),
         (experiments.main, [], ["data-dir", "output-dir", "results-dir"]),
         (submit.main, ["--last-name=doe", "--first-name=jane", "--id=1"], ["output-dir"]),
         (benchmark.main, [], ["data-dir", "store"]),
