@@ -19,9 +19,10 @@ if __name__ == "__main__":
 from errors import command_line
 from options import Parser
 from report.shrink import shrink
-from runs import RunError, read_json, write_whole
+from runs import BAD_CONTENT, RunError, read_json, write_whole
 
 PDF = ROOT / "report" / "report.pdf"
+NOBODY = {"first_name": "", "last_name": "", "id": "", "course": ""}  # report/author.json before it is filled in
 # PNGs in figures/ that the report does not show, each with the reason.
 TYPESET = "the report typesets this table itself"
 SHORT = "for length: its counterpart on the other data set is shown"
@@ -76,9 +77,18 @@ def figures_named(folder: Path) -> list[str]:
 
 
 def captions(root: Path) -> dict[str, str]:
-    """{figure: caption} as plot_embeddings.py left them in figures/captions.json; empty without that file."""
-    path = root / "figures" / "captions.json"
-    return {name: entry["caption"] for name, entry in read_json(path).items()} if path.exists() else {}
+    """{figure: caption} as plot_embeddings.py left them in figures/captions.json; empty without that file.
+
+    RunError where it is damaged.
+    """
+    path, remedy = root / "figures" / "captions.json", "delete it and run plot_embeddings.py"
+    try:
+        found = {name: entry["caption"] for name, entry in read_json(path, remedy).items()} if path.exists() else {}
+        if not all(isinstance(caption, str) for caption in found.values()):
+            raise ValueError("a caption is no text")
+        return found
+    except BAD_CONTENT as error:
+        raise RunError(f"{path} is damaged ({error}): {remedy}") from None
 
 
 def missing_figures(root: Path) -> list[str]:
@@ -87,8 +97,9 @@ def missing_figures(root: Path) -> list[str]:
 
 
 def author_of(root: Path, **given: str | None) -> dict:
-    """report/author.json with the values given, if any, in place of its own."""
-    return read_json(root / "report" / "author.json") | {name: value for name, value in given.items() if value}
+    """report/author.json with the values given, if any, in place of its own. RunError where it cannot be read."""
+    own = read_json(root / "report" / "author.json", f"write into it {json.dumps(NOBODY)}")
+    return own | {name: value for name, value in given.items() if value}
 
 
 def inputs(root: Path, author: dict) -> dict:
@@ -109,11 +120,12 @@ def inputs(root: Path, author: dict) -> dict:
 
 
 def compile_report(root: Path, author: dict) -> bytes:
-    """The report as PDF. RunError with the compiler's first line when it cannot be typeset."""
+    """The report as PDF. RunError with the compiler's first line when it cannot be typeset, or without its packages."""
     try:
+        import pikepdf  # noqa: F401 - for shrink
         import typst
-    except ImportError:
-        raise RunError("the typst package is missing: pip install -r requirements.txt") from None
+    except ImportError as error:
+        raise RunError(f"the package {error.name} is missing: pip install -r requirements.txt") from None
     facts = json.dumps(inputs(root, author), ensure_ascii=False)
     try:
         pdf = typst.compile(

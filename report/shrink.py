@@ -5,8 +5,8 @@ The typesetter unpacks each PNG and packs it again without PNG's row filters, wh
 
 import io
 import struct
+from typing import Any
 
-from pikepdf import Array, Dictionary, Name, ObjectStreamMode, Pdf, Stream, String
 from PIL import Image
 
 COLOURS = 128
@@ -14,6 +14,8 @@ COLOURS = 128
 
 def shrink(pdf: bytes) -> bytes:
     """The same pages in fewer bytes; the same bytes for the same PDF."""
+    from pikepdf import ObjectStreamMode, Pdf, Stream
+
     out = io.BytesIO()
     with Pdf.open(io.BytesIO(pdf)) as document:
         for thing in document.objects:
@@ -24,8 +26,10 @@ def shrink(pdf: bytes) -> bytes:
     return out.getvalue()
 
 
-def is_plain_rgb(stream: Stream) -> bool:
-    """Whether a PDF stream is a picture of 8-bit RGB samples that is opaque all over."""
+def is_plain_rgb(stream: Any) -> bool:
+    """Whether a PDF stream (pikepdf's) is a picture of 8-bit RGB samples that is opaque all over."""
+    from pikepdf import Name
+
     if stream.get("/Subtype") != Name.Image or stream.get("/Filter") != Name.FlateDecode:
         return False
     if "/SMask" in stream and stream.SMask.read_bytes().strip(b"\xff"):
@@ -33,8 +37,10 @@ def is_plain_rgb(stream: Stream) -> bool:
     return len(stream.read_bytes()) == 3 * int(stream.Width) * int(stream.Height)
 
 
-def in_few_colours(stream: Stream) -> None:
-    """Replace a picture's samples by indices into a palette, packed as PNG packs them."""
+def in_few_colours(stream: Any) -> None:
+    """Replace the samples of a picture (pikepdf's stream) by indices into a palette, packed as PNG packs them."""
+    from pikepdf import Array, Dictionary, Name, String
+
     size = int(stream.Width), int(stream.Height)
     picture = Image.frombytes("RGB", size, stream.read_bytes()).quantize(
         COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
