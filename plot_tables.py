@@ -1,5 +1,6 @@
 """Accuracy tables as PNG and JSON: one row a data set, loss and dimension, over all seeds at hand."""
 
+import re
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
@@ -252,9 +253,16 @@ def training_times(runs: list[dict]) -> list[str]:
     by_device: dict[str, list[float]] = {}
     for facts in runs:
         if facts["embedding_dim"] == most:
-            by_device.setdefault(f"{facts['device']}, {facts['precision']}", []).append(facts["train_seconds"])
-    spans = [
-        f"{min(times):.0f}{f' to {max(times):.0f}' * (len(times) > 1)} s on {device}"
-        for device, times in sorted(by_device.items())
-    ]
+            device = re.sub(r" \(family \d+, model \d+\)", "", facts["device"])  # for the record alone
+            by_device.setdefault(f"{device}, {facts['precision']}", []).append(facts["train_seconds"])
+    spans = [f"{span_of_times(times)} on {device}" for device, times in sorted(by_device.items())]
     return ["", f"A run in {most} dimensions trained for {'; '.join(spans)}."]
+
+
+def span_of_times(seconds: list[float]) -> str:
+    """'98 s', '2.8 to 3.6 min' or '21 to 38 min'."""
+    low, high = min(seconds), max(seconds)
+    unit, factor = ("s", 1) if high < 120 else ("min", 60)
+    digits = 1 if 120 <= high < 600 else 0
+    first, last = (f"{t / factor:.{digits}f}" for t in (low, high))
+    return f"{first} {unit}" if first == last else f"{first} to {last} {unit}"
