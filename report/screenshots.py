@@ -20,7 +20,7 @@ if __name__ == "__main__":
 
 from errors import command_line
 from options import Parser, place
-from runs import RunError, write_whole
+from runs import RunError, make_folder, write_whole
 
 COLUMNS = 104  # as wide as the longest line needs to stay readable on the page
 PROMPT = "$ "
@@ -133,6 +133,7 @@ def main() -> int:
     default = ROOT / "figures"
     parser.add_argument("--figures-dir", type=place, default=default, help="where the PNGs go (default: figures)")
     flags = parser.parse_args()
+    make_folder(flags.figures_dir, "--figures-dir")  # better said before the runs
     with tempfile.TemporaryDirectory() as scratch:
         write_pictures(Path(scratch))
         shots = {

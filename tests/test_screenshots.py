@@ -43,6 +43,14 @@ def test_a_command_that_ends_otherwise_than_planned_is_named_and_no_picture_chan
     assert done.status == 0 and {path.name for path in (tmp_path / "figures").iterdir()} == {"one.png", "two.png"}
 
 
+def test_a_file_in_the_way_of_the_pictures_is_named_before_any_command(shoot, tmp_path):
+    (tmp_path / "figures").rmdir()
+    (tmp_path / "figures").write_text("mine")
+    begun = tmp_path / "begun"
+    assert_refused(shoot({"one": [(f"open({str(begun)!r}, 'w')", 0)]}), tmp_path / "figures", "--figures-dir")
+    assert not begun.exists() and (tmp_path / "figures").read_text() == "mine"
+
+
 @pytest.mark.parametrize("kind", ["http", "https"])
 def test_the_commands_find_no_internet(shoot, monkeypatch, kind):
     """A server that every process may ask is out of reach, whatever the user's own proxy settings."""
