@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pypdf import PdfReader
+from scipy.stats import ttest_rel
 
 from losses import LOSSES
 from report import build, facts
@@ -82,6 +83,44 @@ def test_the_main_tables_hold_the_stored_means(text, dataset, loss):
     spread = f" ± {np.std(accuracies, ddof=1):.2f}" if len(members) > 1 else ""
     row = rf"{re.escape(LOSSES[loss].title)} (– |[^–]{{3,40}}?){len(members)} {np.mean(accuracies):.2f}{spread}"
     assert re.search(row, text), row
+
+
+def minus_plain(name: str, suffix: str, *keys: str) -> str:
+    """'−0.26 [−0.30, −0.21]': a loss's paired difference to normalised softmax, by SciPy."""
+    found = []
+    for loss in (name, "norm-softmax"):
+        runs = {
+            p: json.loads(p.read_text()) for p in (REPORT / "results").glob(f"mnist-{loss}-512d-seed?{suffix}.json")
+        }
+        values = {m["seed"]: m for m in runs.values()}
+        for key in keys:
+            values = {seed: m[key] for seed, m in values.items()}
+        found.append([100 * values[seed] for seed in sorted(values)])
+    interval = ttest_rel(*found).confidence_interval(0.95)
+    mean = np.mean(found[0]) - np.mean(found[1])
+    return f"{mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]".replace("-", "−")
+
+
+@pytest.mark.parametrize("loss", ["sphereface", "cosface", "arcface", "combined", "li-arcface"])
+def test_the_intervals_behind_the_claims_are_in_the_tables(text, loss):
+    """Where a loss is called better or worse than normalised softmax, its difference stands in a table."""
+    row = [minus_plain(loss, "", "verification", "eer")]
+    for split in ("2-4-6", "7-8-9"):
+        for keys in (("verification", "eer"), ("retrieval", "rank_1")):
+            row.append(minus_plain(loss, f"-without-{split}", *keys))
+    for difference in row:
+        assert difference in text
+
+
+def test_the_plane_s_runs_over_seeds_are_in_a_table(text):
+    for loss, margin in (("cosface", 0.1), ("cosface", 0.35), ("cosface", 0.7), ("arcface", 0.5), ("arcface", 1.2)):
+        name = f"mnist-{loss}-2d-seed?-scale=16-margin={margin}-margin-warmup=0.0-epochs=2.json"
+        runs = [json.loads(p.read_text()) for p in sorted((REPORT / "results").glob(name))]
+        lost = [sum(share < 0.5 for share in m["per_class_accuracy"]) for m in runs]
+        room = "yes" if margin <= 0.1 or (loss, margin) == ("arcface", 0.5) else "no"
+        accuracies = ", ".join(f"{100 * m['accuracy']['head']['value']:.1f}" for m in runs)
+        title = LOSSES[loss].title
+        assert len(runs) == 3 and f"{title} {margin} {room} {accuracies} {', '.join(map(str, lost))}" in text
 
 
 def test_a_changed_result_changes_the_text(tree, text):

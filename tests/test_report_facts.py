@@ -124,3 +124,30 @@ def test_a_claim_against_its_direction_is_a_disagreement():
     assert claims.claim(groups, "arcface", "norm-softmax", "accuracy", "higher")["verdict"] == "no"
     assert claims.claim(groups, "arcface", "norm-softmax", "accuracy", "lower")["verdict"] == "yes"
     assert claims.claim(groups, "arcface", "cosface", "accuracy", "higher")["verdict"] == "unmeasured"
+
+
+def test_the_training_error_is_the_losses_lowest_and_highest_mean():
+    groups = groups_of(arcface=[0.9, 0.9], softmax=[0.9])
+    groups["arcface"][0]["train_accuracy"], groups["arcface"][1]["train_accuracy"] = 0.99, 0.97
+    groups["softmax"][0]["train_accuracy"] = 0.95
+    assert content.train_error(groups) == {"low": "2.00", "high": "5.00"}
+    assert content.train_error(groups | {"adacos": {0: {}}}) == {"low": "2.00", "high": "5.00"}
+    assert content.train_error({}) is None
+
+
+def test_what_epochs_buy_is_told_in_their_order(tmp_path):
+    for epochs, accuracy, seconds in ((7, 0.99, 70.4), (2, 0.97, 20.0), (20, 0.995, 200.0)):
+        name = "mnist-arcface-512d-seed0" + (f"-epochs={epochs}" if epochs != 7 else "")
+        (tmp_path / f"{name}.json").write_text(json.dumps(run(accuracy=accuracy, epochs=epochs, train_seconds=seconds)))
+    found = content.budgets(tmp_path)
+    assert list(found) == ["mnist"]
+    assert [(r["epochs"], r["accuracy"], r["seconds"]) for r in found["mnist"]] == [
+        (2, "97.00", "20"), (7, "99.00", "70"), (20, "99.50", "200")
+    ]  # fmt: skip
+    assert found["mnist"][0]["ends"] == pytest.approx([92, 100])
+
+
+def test_devices_are_told_by_threads_and_maker():
+    labels = {"cpu, 1 thread, AMD EPYC (family 25, model 17)", "cpu, 2 threads, AMD EPYC", "cpu, 1 thread, AMD EPYC"}
+    assert content.devices_text(labels) == "1 or 2 threads of AMD EPYC"
+    assert content.devices_text({"cpu, 1 thread, Xeon", "cuda, H100"}) == "1 thread of Xeon; cuda, H100"
