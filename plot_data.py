@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -115,11 +115,11 @@ class Study:
         return [*(f for f in plain if str([f.get(name) for name in names]) in alike), *runs]
 
 
-def most_alike(runs: Iterable[dict], key: Callable[[dict], Hashable]) -> list[dict]:
+def most_alike(runs: Iterable[Any], key: Callable[[Any], Hashable]) -> list[Any]:
     """The most runs that share a key, the first where tied; none of none."""
-    kinds: dict[Hashable, list[dict]] = {}
-    for facts in runs:
-        kinds.setdefault(key(facts), []).append(facts)
+    kinds: dict[Hashable, list[Any]] = {}
+    for run in runs:
+        kinds.setdefault(key(run), []).append(run)
     return max(kinds.values(), key=len, default=[])
 
 

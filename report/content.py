@@ -76,8 +76,8 @@ def devices_text(devices: Iterable[str]) -> str:
         else:
             others.append(device)
     counted = []
-    for name, found in threads.items():
-        numbers = sorted(set(found), key=int)
+    for name, counts in threads.items():
+        numbers = sorted(set(counts), key=int)
         counted.append(f"{' or '.join(numbers)} thread{'s' * (numbers != ['1'])} of {name}")
     return "; ".join((*counted, *others))
 

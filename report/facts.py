@@ -7,15 +7,14 @@ paired by seed, and a difference counts only where its 95 % interval (Student's 
 import re
 import statistics
 from collections.abc import Callable, Iterable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from losses import LOSSES, WITHOUT_SCALE
+from losses import LOSSES
 from plot_compare import SHARED as SAME_RECIPE
-from plot_data import half_width, without_spread
+from plot_data import half_width, most_alike, without_spread
 from plot_style import data_title, settings_text
-from recipes import Settings
+from plot_tables import key_of
 from runs import read_json
 
 DATASETS = ("mnist", "cifar10")
@@ -112,18 +111,7 @@ def alike(runs: list[Run]) -> tuple[list[Run], list[Run]]:
 
     Results of an older recipe lie beside those of a newer one until all have been run again.
     """
-    free = {"seed", "precision"} | ({"scale"} if runs and runs[0].loss in WITHOUT_SCALE else set())  # an outcome
-    names = [*(f.name for f in fields(Settings) if f.name not in free), "fingerprint"]
-    kinds: list[list[Run]] = []
-    for run in runs:
-        for kind in kinds:
-            first = kind[0].facts
-            if all(run.facts[n] == first[n] for n in names if n in run.facts and n in first):
-                kind.append(run)
-                break
-        else:
-            kinds.append([run])
-    most = max(kinds, key=len, default=[])
+    most = most_alike(runs, lambda run: key_of(run.facts))
     return most, [run for run in runs if run not in most]
 
 
