@@ -18,14 +18,13 @@ import joblib
 
 from errors import UserError, command_line
 from options import Parser, count, place
-from runs import RunError, make_folder, read_json, write_whole
+from runs import STORE_ANEW, RunError, make_folder, read_json, write_whole
 from study import Run, seconds, study
 from study_store import Places, run_one, stored_state
 
 MARKS = ("<!-- results: written by experiments.py -->", "<!-- end of results -->")
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "report" / "results"
-STORE_ANEW = "delete it and run experiments.py again"  # the remedy for a damaged result
 SHOWN_IN_README = ("main", "control")  # parts of the study; figures/ and the report have tables of the others
 
 

@@ -21,6 +21,7 @@ CHECKPOINT_FORMAT = 1
 RUN_FILES = ("metrics.json", "curves.json", "embeddings.npz", "checkpoint.pt", "history.csv", "failed.json")
 LARGEST_JSON, LARGEST_ARCHIVE = 1 << 30, 8 << 30  # bytes; nothing this program writes comes near them
 AGAIN = "train that run again with --overwrite"  # the remedy for a damaged run
+STORE_ANEW = "delete it and run experiments.py again"  # the remedy for a damaged result of the study
 # What using the values of a damaged or forged file can raise.
 BAD_CONTENT = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 # What each optimizer keeps of a parameter, in its checkpoint.

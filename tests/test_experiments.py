@@ -170,6 +170,14 @@ def test_a_readme_without_its_marks_is_left_alone(store, command, fake_train, tm
     assert readme.read_bytes() == before and (store / "mnist-arcface-2d-seed0.json").exists()
 
 
+def test_a_stored_result_that_cannot_be_read_is_passed_over_with_its_remedy(store, command):
+    store.mkdir()
+    (store / "mnist-softmax-2d-seed0.json").write_text("{")
+    done = command(experiments.main, "--dry-run", "--only", "drawn mnist-softmax-2d-seed0")
+    assert done.status == 0
+    assert "passed over: " in done.out and "delete it and run experiments.py again" in done.out
+
+
 def test_a_damaged_stored_result_does_not_reach_the_readme(store, command, fake_train, tmp_path):
     store.mkdir()
     (store / "mnist-softmax-2d-seed0.json").write_text('{"dataset": "mnist"}')
