@@ -319,7 +319,7 @@ def head_cost(study: Study) -> Drawn:
     if not path.exists():
         raise NotStored("benchmark.json: run benchmark.py head")
     try:
-        head = read_json(path)["head"]
+        head = read_json(path, "delete it and run benchmark.py")["head"]
         by_count = {int(count): entry for count, entry in head["classes"].items()}
         cost = {loss: {c: entry[loss] for c, entry in by_count.items() if loss in entry} for loss in LOSSES}
     except KeyError:

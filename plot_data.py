@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from losses import LOSSES
 from plot_tables import checked, key_of
 from recipes import Settings
-from runs import read_arrays, read_json
+from runs import STORE_ANEW, read_arrays, read_json
 
 LEVEL = 0.95  # of intervals
 GRIDS = ("sensitivity", "plane")  # parts of the study
@@ -39,7 +39,7 @@ class Study:
         self.runs: list[dict] = []
         self.failed: list[dict] = []
         for path in sorted(folder.glob("*-seed*.json")):
-            facts = {"part": "main", "history": [], **read_json(path), "name": path.stem}
+            facts = {"part": "main", "history": [], **read_json(path, STORE_ANEW), "name": path.stem}
             if "failed" in facts:
                 self.failed.append(facts)
             if "accuracy" in facts or "failed" not in facts:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from errors import UserError, command_line
-from options import Parser, choice
+from options import Parser, choice, place
 from runs import RunError, read_arrays, read_json, write_json
 
 ROOT = Path(__file__).resolve().parent
@@ -22,7 +22,7 @@ TABLE_PARTS = ("main", "control", "drawn")  # of the study: what follows the rec
 RECIPE_ONLY = re.compile(r"[a-z0-9]+-[a-z-]+-[23]d-seed\d+")  # other seeds of what is drawn, in whatever part
 
 
-def catalogue(study, output_dir: Path, data_dir: str) -> dict[str, Callable]:
+def catalogue(study, output_dir: Path, data_dir: Path) -> dict[str, Callable]:
     """Every figure of the study by name: a function that returns plot_data.Drawn or raises NotStored."""
     import plot_compare
     import plot_diagram
@@ -73,7 +73,7 @@ def draw(wanted: dict[str, Callable], figures: Path, kind: str) -> Iterator[str]
     from plot_style import save
 
     path, problems = figures / "captions.json", []
-    captions = read_json(path) if path.exists() else {}
+    captions = read_json(path, "delete it and draw all figures again") if path.exists() else {}
     for name, function in wanted.items():
         try:
             drawn = function()
@@ -92,7 +92,7 @@ def draw(wanted: dict[str, Callable], figures: Path, kind: str) -> Iterator[str]
         raise RunError("; ".join(dict.fromkeys(problems)))
 
 
-def study_figures(only: list[str], figures: Path, kind: str, output_dir: Path, data_dir: str) -> Iterator[str]:
+def study_figures(only: list[str], figures: Path, kind: str, output_dir: Path, data_dir: Path) -> Iterator[str]:
     """Every figure of the study, or those named; yields a line about each. RunError for a name there is none of."""
     import plot_tables
     from plot_data import Study
@@ -118,12 +118,12 @@ def main() -> int:
     add = parser.add_argument
     add("runs", nargs="*", metavar="RUN", help="run folders (default: the study's stored results)")
     add("--only", nargs="+", default=[], metavar="NAME", help="draw these of the study's figures only")
-    add("--figures-dir", default="figures", help="where the figures go (default: figures)")
+    add("--figures-dir", type=place, default="figures", help="where the figures go (default: figures)")
     add("--format", type=choice("format", ("png", "svg", "pdf")), default="png", help="png, svg or pdf")
-    add("--output-dir", default="runs", help="run folders, for the figures of test images (default: runs)")
-    add("--data-dir", default="data", help="the data, for the figures of test images (default: data)")
+    add("--output-dir", type=place, default="runs", help="run folders, for the figures of test images (default: runs)")
+    add("--data-dir", type=place, default="data", help="the data, for the figures of test images (default: data)")
     flags = parser.parse_args()
-    figures = Path(flags.figures_dir)
+    figures = flags.figures_dir
     if flags.runs and flags.only:
         parser.error(f"--only {flags.only[0]}: it picks from the study's figures; leave it or the run folders out")
     if flags.runs:
@@ -136,7 +136,7 @@ def main() -> int:
         if problems:
             raise RunError("; ".join(dict.fromkeys(problems)))
         return 0
-    for line in study_figures(flags.only, figures, flags.format, Path(flags.output_dir), flags.data_dir):
+    for line in study_figures(flags.only, figures, flags.format, flags.output_dir, flags.data_dir):
         print(line, flush=True)
     return 0
 

@@ -22,7 +22,7 @@ def is_stored_run(facts: dict, study: Study, name: str) -> bool:
     return any(run["name"] == name and all(facts.get(k) == run.get(k) for k in same) for run in study.runs)
 
 
-def images_and_angles(study: Study, dataset: str, output_dir: Path, data_dir: str) -> tuple:
+def images_and_angles(study: Study, dataset: str, output_dir: Path, data_dir: Path) -> tuple:
     """Metrics, test images uint8 [N, H, W, C], labels [N] and angles to every class weight [N, C] in degrees.
 
     Of the study's ArcFace run at 512 dimensions, seed 0. NotStored when its folder or its data are not at hand.
@@ -58,7 +58,7 @@ def show(axes, image: np.ndarray, text: str = "") -> None:
     axes.set_xlabel(text, fontsize=9, labelpad=2)
 
 
-def nearest_and_farthest(study: Study, dataset: str, output_dir: Path, data_dir: str) -> Drawn:
+def nearest_and_farthest(study: Study, dataset: str, output_dir: Path, data_dir: Path) -> Drawn:
     """The test images nearest to and farthest from their own class weight, a row a class."""
     facts, images, labels, angles = images_and_angles(study, dataset, output_dir, data_dir)
     count = len(facts["classes"])
@@ -83,7 +83,7 @@ def nearest_and_farthest(study: Study, dataset: str, output_dir: Path, data_dir:
     )
 
 
-def worst_mistakes(study: Study, dataset: str, output_dir: Path, data_dir: str) -> Drawn:
+def worst_mistakes(study: Study, dataset: str, output_dir: Path, data_dir: Path) -> Drawn:
     """The test images most surely predicted as another class, with both angles."""
     facts, images, labels, angles = images_and_angles(study, dataset, output_dir, data_dir)
     own, predicted = angles[np.arange(len(labels)), labels], angles.argmin(1)

@@ -191,7 +191,7 @@ def benchmark(results: Path) -> dict | None:
     path = results / "benchmark.json"
     if not path.exists():
         return None
-    found = read_json(path)
+    found = read_json(path, "delete it and run benchmark.py")
     speed = [
         {"data": data_title(one | {"dataset": name}), "ratio": number(one["images_per_second"]["ours"]["ratio"], 2),
          "float32": number(one["images_per_second"]["ours, float32"]["ratio"], 2),

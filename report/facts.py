@@ -15,7 +15,7 @@ from plot_compare import SHARED as SAME_RECIPE
 from plot_data import half_width, most_alike, without_spread
 from plot_style import data_title, settings_text
 from plot_tables import key_of
-from runs import read_json
+from runs import STORE_ANEW, read_json
 
 DATASETS = ("mnist", "cifar10")
 DIM = 512  # the main comparison's
@@ -88,7 +88,7 @@ def stored_runs(results: Path) -> tuple[list[Run], list[str]]:
     """
     found, failed = [], []
     for path in sorted(results.glob("*-seed*.json")):
-        facts = read_json(path)
+        facts = read_json(path, STORE_ANEW)
         measured = MEASURES["accuracy"].read(facts) is not None
         if not measured or "failed" in facts:
             failed += [path.stem] if facts.get("part") not in MADE_TO_FAIL else []

@@ -10,6 +10,7 @@ import benchmark
 import evaluate
 import experiments
 import options
+import plot_embeddings
 import submit
 from report import screenshots
 from runs import RunError
@@ -23,6 +24,7 @@ from runs import RunError
         (options.parse_flags, ["--dataset", "mnist", "--loss", "arcface"], ["data-dir", "output-dir"]),
         (evaluate.main, [], ["data-dir", "output-dir", "figures-dir"]),
         (experiments.main, [], ["data-dir", "output-dir", "results-dir"]),
+        (plot_embeddings.main, [], ["data-dir", "output-dir", "figures-dir"]),
         (submit.main, ["--last-name=doe", "--first-name=jane", "--id=1"], ["output-dir"]),
         (benchmark.main, [], ["data-dir", "store"]),
         (screenshots.main, [], ["figures-dir"]),
