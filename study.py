@@ -133,7 +133,6 @@ def sensitivity() -> Iterator[Run]:
         for loss in ("arcface", "cosface"):
             yield from (run(loss, seed=seed, margin_warmup=part) for part in (0.0, 0.25, 0.5, 0.8))
         yield from (Run("sensitivity", "mnist", "arcface", dim, seed) for dim in DIMENSIONS)
-    yield Run("sensitivity", "cifar10", "arcface", extra=(("margin-warmup", 0.0),))
 
 
 def plane() -> Iterator[Run]:
