@@ -52,7 +52,7 @@ LOSSES = {
     "cosface": Loss(Margins(m3=0.35), "m3", "CosFace", "LMCL, arXiv:1801.09414 Eq. 4"),
     "arcface": Loss(Margins(m2=0.5), "m2", "ArcFace", "arXiv:1801.07698 Eq. 3"),
     "combined": Loss(Margins(1.0, 0.3, 0.2), "preset", "Combined", "arXiv:1801.07698 Eq. 4"),
-    "li-arcface": Loss(Margins(m2=0.4), "m2", "Li-ArcFace", "AirFace, arXiv:1907.12256 Eq. 5"),
+    "li-arcface": Loss(Margins(m2=0.4), "m2", "Li-ArcFace", "AirFace, arXiv:1907.12256 Eq. 5"),  # m2: ours
     "adacos": Loss(Margins(), None, "AdaCos", "arXiv:1905.00292 Eq. 14 and 15"),
 }
 PRESETS = {"cm1": Margins(1.0, 0.3, 0.2), "cm2": Margins(0.9, 0.4, 0.15)}  # ArcFace, Table 2

@@ -48,11 +48,11 @@ def target_logit() -> Drawn:
     figure.tight_layout()
     return Drawn(
         figure,
-        "Target logit over the target angle for the papers' margins, m₂ in radians. Past a dot, dashed in the loss's "
-        f"colour: the continuation where m₁ θ + m₂ > π ({', '.join(turned)}), which keeps the logit falling up to "
-        "180°; thin dotted: what cos(m₁ θ + m₂) − m₃ alone would do there, rewarding samples for moving away. Only the "
-        "target's logit is changed; all other classes keep cos θ, the curve of normalised softmax (for Li-ArcFace "
-        "(π − 2θ)/π).",
+        "Target logit over the target angle for the papers' margins (Li-ArcFace: ours), m₂ in radians. Past a dot, "
+        f"dashed in the loss's colour: the continuation where m₁ θ + m₂ > π ({', '.join(turned)}), which keeps the "
+        "logit falling up to 180°; thin dotted: what cos(m₁ θ + m₂) − m₃ alone would do there, rewarding samples for "
+        "moving away. Only the target's logit is changed; all other classes keep cos θ, the curve of normalised "
+        "softmax (for Li-ArcFace (π − 2θ)/π).",
     )
 
 
