@@ -1,4 +1,4 @@
-"""Comparisons over runs: scale or margin, angle statistics, sensitivity, embedding size, cost."""
+"""Comparisons over runs: scale or margin, angle statistics, sensitivity, embedding size."""
 
 import contextlib
 from collections.abc import Callable
@@ -11,8 +11,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from losses import LOSSES
 from plot_data import Drawn, NotStored, Study, accuracy_or_chance, head_accuracy, paired_difference, seeds_of
-from plot_style import CLASS_COLOURS, data_title, log_ticks, settings_text
-from runs import BAD_CONTENT, RunError, read_json
+from plot_style import CLASS_COLOURS, data_title, settings_text
 
 BLUE, ORANGE, GREEN = CLASS_COLOURS[:3]
 # What runs must share to differ in their loss alone.
@@ -310,49 +309,4 @@ def embedding_size(study: Study, dataset: str = "mnist", loss: str = "arcface") 
         f"diamonds: mean) and angles against the embedding's size. The highest mean is {means[best]:.2f} % at {best} "
         f"dimensions; at 512 or more: {large or 'none stored'}; runs of one size lie up to {spread:.2f} points "
         "apart. Scale, margin and learning rate follow the recipe, which has its own for two and three dimensions.",
-    )
-
-
-def head_cost(study: Study) -> Drawn:
-    """Time and memory of each head beside the number of classes, from benchmark.json."""
-    path = study.folder / "benchmark.json"
-    if not path.exists():
-        raise NotStored("benchmark.json: run benchmark.py head")
-    try:
-        head = read_json(path, "delete it and run benchmark.py")["head"]
-        by_count = {int(count): entry for count, entry in head["classes"].items()}
-        cost = {loss: {c: entry[loss] for c, entry in by_count.items() if loss in entry} for loss in LOSSES}
-    except KeyError:
-        raise NotStored("the head part of benchmark.json: run benchmark.py head") from None
-    except BAD_CONTENT as error:
-        raise RunError(f"{path} is damaged ({error}): run benchmark.py again") from None
-    return draw_cost(cost, head)
-
-
-def draw_cost(cost: dict[str, dict[int, dict]], head: dict) -> Drawn:
-    """Milliseconds a batch by loss and number of classes; peak memory at the largest number."""
-    counts = sorted({c for entries in cost.values() for c in entries})
-    names = [loss for loss in cost if cost[loss]]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.6), sharey=True)
-    places = np.arange(len(names))
-    for i, (count, colour) in enumerate(zip(counts, (BLUE, ORANGE, GREEN), strict=False)):
-        times = [1000 * cost[loss][count]["median"] if count in cost[loss] else np.nan for loss in names]
-        left.plot(times, places, "osD"[i % 3], color=colour, markersize=6, label=f"{count:,} classes")
-    memory = [cost[loss].get(counts[-1], {}).get("peak_mb", np.nan) for loss in names]
-    right.barh(places, memory, height=0.6, color=GREEN)
-    left.set_yticks(places, [LOSSES[loss].title for loss in names])
-    left.invert_yaxis()
-    left.set(xscale="log", xlabel="milliseconds, forward and backward")
-    log_ticks(left.xaxis)
-    left.legend(fontsize=7.5, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-    right.set(xlabel=f"peak MB above the weights, {counts[-1]:,} classes")
-    for axes in (left, right):
-        axes.grid(alpha=0.3, axis="x")
-    figure.tight_layout()
-    machine = head.get("machine", {})
-    return Drawn(
-        figure,
-        f"Cost of the heads alone on a batch of {head['batch']} embeddings of {head['embedding_dim']} dimensions "
-        f"({machine.get('processor', 'unknown processor')}, {machine.get('threads', '?')} threads): median time of a "
-        "forward and backward pass by number of classes (logarithmic scale), and peak memory at the largest number.",
     )

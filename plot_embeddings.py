@@ -25,6 +25,7 @@ RECIPE_ONLY = re.compile(r"[a-z0-9]+-[a-z-]+-[23]d-seed\d+")  # other seeds of w
 def catalogue(study, output_dir: Path, data_dir: Path) -> dict[str, Callable]:
     """Every figure of the study by name: a function that returns plot_data.Drawn or raises NotStored."""
     import plot_compare
+    import plot_cost
     import plot_diagram
     import plot_images
     import plot_open_set
@@ -50,8 +51,9 @@ def catalogue(study, output_dir: Path, data_dir: Path) -> dict[str, Callable]:
     figures["time_to_accuracy"] = partial(plot_training.time_to_accuracy, study)
     for name in ("open_set_table", "unseen_classes"):
         figures[name] = partial(getattr(plot_open_set, name), study)
-    for name in ("sensitivity", "schedules", "embedding_size", "head_cost"):
+    for name in ("sensitivity", "schedules", "embedding_size"):
         figures[name] = partial(getattr(plot_compare, name), study)
+    figures["head_cost"] = partial(plot_cost.head_cost, study)
     return figures
 
 

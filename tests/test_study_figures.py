@@ -11,6 +11,7 @@ from PIL import Image
 from scipy import stats
 
 import plot_compare
+import plot_cost
 import plot_embeddings
 import plot_images
 import plot_open_set
@@ -244,10 +245,10 @@ def test_a_damaged_benchmark_is_one_clear_line(tmp_path):
     for content in ({"head": {"classes": {"ten": {}}}}, {"head": {"classes": 3}}):
         write_json(tmp_path / "benchmark.json", content)
         with pytest.raises(RunError, match="benchmark"):
-            plot_compare.head_cost(Study(tmp_path))
+            plot_cost.head_cost(Study(tmp_path))
     write_json(tmp_path / "benchmark.json", {})
     with pytest.raises(NotStored):
-        plot_compare.head_cost(Study(tmp_path))
+        plot_cost.head_cost(Study(tmp_path))
 
 
 def test_psi_in_the_figures_is_the_losses_own():
