@@ -171,18 +171,19 @@ def resolve(flags: argparse.Namespace, data_name: str, num_classes: int, held_ou
 
 
 def has_kernels(index: int) -> bool:
-    """Whether this PyTorch was built for a CUDA GPU or an older one: code for newer ones does not run on it."""
+    """Whether this PyTorch has code for a CUDA GPU: of its own generation and no newer, or PTX that is no newer."""
     import torch
 
-    built = [int(n) for n in re.findall(r"sm_(\d+)", " ".join(torch.cuda.get_arch_list()))]  # AMD's have other names
+    built = re.findall(r"(sm|compute)_(\d+)", " ".join(torch.cuda.get_arch_list()))  # AMD's have other names
     major, minor = torch.cuda.get_device_capability(index)
-    return not built or 10 * major + minor >= min(built)
+    own = 10 * major + minor
+    return not built or any(int(n) <= own and (kind == "compute" or int(n) // 10 == major) for kind, n in built)
 
 
 def pick_device(name: str) -> str:
     """The device to use: 'auto' is the first there is of a CUDA GPU that works, Apple's GPU and the CPU.
 
-    A CUDA GPU is returned with its number, 'cuda:0'. RunError for a device that is not there or too old.
+    A CUDA GPU is returned with its number, 'cuda:0'. RunError for a device that is not there or has no code.
     """
     import torch
 
@@ -198,7 +199,7 @@ def pick_device(name: str) -> str:
         raise RunError(f"--device {name}: {found} by this PyTorch; use --device auto or cpu")
     if kind == "cuda" and not has_kernels(int(index or 0)):
         card = torch.cuda.get_device_name(int(index or 0))
-        raise RunError(f"--device {name}: {card} is too old for this PyTorch; use --device auto or cpu")
+        raise RunError(f"--device {name}: this PyTorch has no code for {card}; use --device auto or cpu")
     if kind == "mps" and not mps:
         raise RunError("--device mps: no Apple GPU found by this PyTorch; use --device auto or cpu")
     return f"cuda:{int(index or 0)}" if kind == "cuda" else kind

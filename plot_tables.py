@@ -1,6 +1,5 @@
 """Accuracy tables as PNG and JSON: one row a data set, loss and dimension, over all seeds at hand."""
 
-import re
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
@@ -72,7 +71,7 @@ def table_rows(runs: list[dict]) -> list[dict]:
     setting tells rows apart.
     """
     copies = {data_title(facts) for facts in runs}
-    groups = _by_settings(runs)
+    groups = [_with_mean_scale(members) for members in _by_settings(runs)]
     alike: dict[tuple, list[dict]] = {}
     for first, *_ in groups:
         alike.setdefault((_title(first, copies), first["embedding_dim"], first["epochs"]), []).append(first)
@@ -115,6 +114,14 @@ def _by_settings(runs: list[dict]) -> list[list[dict]]:
             split = [[f for f in members if f["precision"] == p] for p in sorted({f["precision"] for f in members})]
         found += [list({f["seed"]: f for f in reversed(group)}.values()) for group in split]
     return found
+
+
+def _with_mean_scale(members: list[dict]) -> list[dict]:
+    """Runs alike but for their seed, each with the mean of their scales: AdaCos's is an outcome."""
+    if members[0]["scale"] is None:
+        return members
+    scale = float(np.mean([facts["scale"] for facts in members]))
+    return [facts | {"scale": scale} for facts in members]
 
 
 def _title(first: dict, copies: set[str]) -> str:
@@ -253,8 +260,7 @@ def training_times(runs: list[dict]) -> list[str]:
     by_device: dict[str, list[float]] = {}
     for facts in runs:
         if facts["embedding_dim"] == most:
-            device = re.sub(r" \(family \d+, model \d+\)", "", facts["device"])  # for the record alone
-            by_device.setdefault(f"{device}, {facts['precision']}", []).append(facts["train_seconds"])
+            by_device.setdefault(f"{facts['device']}, {facts['precision']}", []).append(facts["train_seconds"])
     spans = [f"{span_of_times(times)} on {device}" for device, times in sorted(by_device.items())]
     return ["", f"A run in {most} dimensions trained for {'; '.join(spans)}."]
 

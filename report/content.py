@@ -23,6 +23,7 @@ from report.facts import (
     group,
     margin_verdicts,
     margins_minus_plain,
+    mean_settings,
     number,
     paired,
     raw_differences,
@@ -64,7 +65,7 @@ def protocol(runs: list[Run]) -> dict[str, Any]:
 
 
 def devices_text(devices: Iterable[str]) -> str:
-    """Device labels for a sentence: 'one or two threads of AMD EPYC'; what is no processor stays as recorded.
+    """Device labels for a sentence: '1 or 2 threads of AMD EPYC'; what is no processor stays as recorded.
 
     A processor's family and model, which tell one virtual machine's from another's, are for the record alone.
     """
@@ -146,7 +147,7 @@ def by_scale(groups: dict, controls: list[dict]) -> list[dict]:
     rows = []
     for members in (*plain, *adacos, arcface):
         first = next(iter(members.values()))
-        rows.append({"title": LOSSES[first["loss"]].title, "settings": settings_text(first), "n": len(members),
+        rows.append({"title": LOSSES[first["loss"]].title, "settings": mean_settings(members), "n": len(members),
                      "cells": [cell(members, MEASURES[name]) for name in TABLES["low"]],
                      "eer": paired(members, arcface, MEASURES["eer"], digits=3) if members is not arcface else None,
                      "minus_own": paired(members, own[0], MEASURES["eer"]) if members in controls and own else None,
@@ -230,7 +231,7 @@ def budgets(results: Path) -> dict[str, list[dict]]:
         with contextlib.suppress(NotStored):
             found[name] = [
                 {"epochs": f["epochs"], "accuracy": number(head_accuracy(f), 2), "seconds": f"{f['train_seconds']:.0f}",
-                 "ends": [100 * f["accuracy"]["head"][end] for end in ("low", "high")]}
+                 "device": f["device"], "ends": [100 * f["accuracy"]["head"][end] for end in ("low", "high")]}
                 for f in study.budgets(name)
             ]  # fmt: skip
     return found

@@ -225,10 +225,16 @@ def table(groups: dict[str, dict[int, dict]], names: tuple[str, ...]) -> dict:
             content = cell(members, MEASURES[name])
             cells.append(content and content | {"best": best[name] == loss})
         first = next(iter(members.values()))
-        rows.append({"loss": loss, "title": entry.title, "settings": settings_text(first), "n": len(members),
+        rows.append({"loss": loss, "title": entry.title, "settings": mean_settings(members), "n": len(members),
                      "epochs": first["epochs"], "cells": cells})  # fmt: skip
     columns = [{"name": name, "title": MEASURES[name].title} for name in names]
     return {"columns": columns, "rows": rows, "measured": len(groups), "n": span(len(m) for m in groups.values())}
+
+
+def mean_settings(members: dict[int, dict]) -> str:
+    """`settings_text` of runs alike but for their seed; AdaCos's scale, an outcome, is their mean."""
+    first, scales = next(iter(members.values())), [facts["scale"] for facts in members.values()]
+    return settings_text(first if None in scales else first | {"scale": statistics.fmean(scales)})
 
 
 def span(values: Iterable[float]) -> str:

@@ -18,13 +18,15 @@ def open_verdicts(groups: dict, base: str, measure: str) -> dict[str, list[str]]
 
 
 def minus_plain(groups: dict) -> list[dict[str, Any]]:
-    """A row a margin loss: its EER and rank-1 less normalised softmax's at the same scale, in percentage points."""
+    """A row for every margin loss: its EER and rank-1 less normalised softmax's at the same scale, in percentage
+    points, None where not stored."""
     plain = groups.get("norm-softmax")
     return [
         {"title": entry.title,
-         **{name: paired(groups[loss], plain, MEASURES[name], same_scale=True) for name in ("eer", "rank_1")}}
+         **{name: paired(groups[loss], plain, MEASURES[name], same_scale=True) if plain and loss in groups else None
+            for name in ("eer", "rank_1")}}
         for loss, entry in LOSSES.items()
-        if plain and loss in groups and entry.own_margin
+        if entry.own_margin
     ]  # fmt: skip
 
 

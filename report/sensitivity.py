@@ -8,12 +8,8 @@ from plot_compare import equal_error
 from plot_data import Study, accuracy_or_chance, head_accuracy
 from report.facts import difference_text, number
 
-# Loss, the flags of its grid, and the settings they set, with their signs in the text.
-GRIDS = (
-    ("arcface", ("scale", "margin"), {"scale": "s", "m2": "m₂"}),
-    ("cosface", ("scale", "margin"), {"scale": "s", "m3": "m₃"}),
-    ("arcface", ("batch-size", "lr"), {"batch_size": "batches of", "lr": "learning rate"}),
-)
+# Loss, and the flags of its grid.
+GRIDS = (("arcface", ("scale", "margin")), ("cosface", ("scale", "margin")), ("arcface", ("batch-size", "lr")))
 # Loss, flag, setting, and the two values whose difference is of interest.
 CONTRASTS = (
     ("arcface", "margin-warmup", "margin_warmup", 0.5, 0.0),
@@ -23,19 +19,18 @@ CONTRASTS = (
 )
 
 
-def grid_text(study: Study, loss: str, flags: tuple[str, ...], signs: dict[str, str]) -> dict | None:
+def grid_text(study: Study, loss: str, flags: tuple[str, ...]) -> dict | None:
     """What one grid shows: its size, best and worst cell, how many failed; None if not run."""
     runs = study.grid(loss, flags)
     fine = [f for f in runs if "failed" not in f]
     if not fine:
         return None
     best = max(fine, key=head_accuracy)
-    at = ", ".join(f"{sign} {'= ' if len(sign) < 3 else ''}{best[name]:g}" for name, sign in signs.items())
     return {
         "title": LOSSES[loss].title, "flags": list(flags), "count": len(runs), "failed": len(runs) - len(fine),
-        "best": number(head_accuracy(best), 2), "at": at, "epochs": best["epochs"],
+        "best": number(head_accuracy(best), 2), "epochs": best["epochs"],
         "worst": number(min(map(head_accuracy, fine)), 2),
-        **(by_scale(study, loss, fine) if "scale" in signs else {"errors": [], "plain": [], "beyond": None}),
+        **(by_scale(study, loss, fine) if "scale" in flags else {"errors": [], "plain": [], "beyond": None}),
     }  # fmt: skip
 
 

@@ -51,7 +51,7 @@ def test_home_is_written_out_in_every_flag_that_names_a_place(command, monkeypat
 def cards(monkeypatch):
     """cards(capability, ...): a machine with such CUDA GPUs and a PyTorch built for 7.5 and newer, or `built` for."""
 
-    def have(*capabilities, built=("sm_75", "sm_90a", "sm_120", "compute_50")):
+    def have(*capabilities, built=("sm_75", "sm_90a", "sm_120", "compute_120")):
         for name, answer in {
             "is_available": lambda: bool(capabilities), "device_count": lambda: len(capabilities),
             "get_device_capability": lambda index: capabilities[index], "get_arch_list": lambda: list(built),
@@ -72,10 +72,20 @@ def test_a_gpu_that_is_too_old_for_this_pytorch_is_not_chosen(cards, capabilitie
     assert options.pick_device("auto") == chosen
 
 
+@pytest.mark.parametrize(
+    ("own", "built", "chosen"),
+    [((12, 0), ("sm_75", "sm_90"), "cpu"), ((12, 0), ("sm_75", "compute_90"), "cuda:0"), ((8, 6), ("sm_80",), "cuda:0"),
+     ((8, 0), ("sm_86",), "cpu")],
+)  # fmt: skip
+def test_code_runs_on_its_own_generation_and_ptx_on_newer_ones(cards, own, built, chosen):
+    cards(own, built=built)
+    assert options.pick_device("auto") == chosen
+
+
 def test_a_gpu_that_is_too_old_and_asked_for_is_named(cards):
     cards((9, 0), (6, 1))
     assert options.pick_device("cuda") == options.pick_device("cuda:0") == options.pick_device("cuda:00") == "cuda:0"
-    with pytest.raises(RunError, match=r"^--device cuda:01: Card 1 is too old .*--device auto or cpu$"):
+    with pytest.raises(RunError, match=r"^--device cuda:01: .* no code for Card 1; use --device auto or cpu$"):
         options.pick_device("cuda:01")
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import plot_tables
 from losses import LOSSES
 from report import claims, content, facts
 from report_helpers import groups_of, run
@@ -151,3 +152,10 @@ def test_devices_are_told_by_threads_and_maker():
     labels = {"cpu, 1 thread, AMD EPYC (family 25, model 17)", "cpu, 2 threads, AMD EPYC", "cpu, 1 thread, AMD EPYC"}
     assert content.devices_text(labels) == "1 or 2 threads of AMD EPYC"
     assert content.devices_text({"cpu, 1 thread, Xeon", "cuda, H100"}) == "1 thread of Xeon; cuda, H100"
+
+
+def test_adacos_s_scale_is_its_mean_over_seeds():
+    members = {seed: run("adacos", seed, scale=scale) for seed, scale in enumerate((2.0, 2.1, 2.2))}
+    assert facts.mean_settings(members).startswith("s = 2.1") and facts.mean_settings({0: run("softmax")}) == ""
+    (row,) = plot_tables.table_rows(list(members.values()))
+    assert row["title"].startswith("AdaCos (s = 2.1")

@@ -77,3 +77,11 @@ def test_what_a_correction_over_splits_leaves():
     none = with_errors(norm_softmax=[10, 11, 12], arcface=[10.1, 10.8, 12.1])
     found = open_set.corrected({"mnist": {"7": clear, "2": none}})["eer"]
     assert found == {"tested": 3, "single": 1, "kept": ["ArcFace without 7"]}
+
+
+def test_a_loss_that_a_split_lacks_keeps_its_row():
+    groups = with_errors(norm_softmax=[10, 11, 12], arcface=[16, 16, 13])
+    rows = {row["title"]: row["eer"] for row in open_set.minus_plain(groups)}
+    assert list(rows) == ["SphereFace", "CosFace", "ArcFace", "Combined", "Li-ArcFace"]
+    assert rows["ArcFace"]["mean"] == "+4.00" and rows["CosFace"] is None
+    assert all(row["eer"] is None for row in open_set.minus_plain({"arcface": groups["arcface"]}))

@@ -36,7 +36,7 @@ def test_a_grids_best_worst_and_failed_cells_are_counted(grid):
     (found,) = sensitivity(grid)["grids"]
     assert found == {
         "title": "ArcFace", "flags": ["scale", "margin"], "count": 6, "failed": 2, "best": "99.62",
-        "at": "s = 4, m₂ = 0.5", "epochs": 2, "worst": "98.71",
+        "epochs": 2, "worst": "98.71",
         "errors": [{"scale": "4", "low": "0.30", "high": "0.40"}, {"scale": "16", "low": "0.30", "high": "1.20"}],
         "plain": [], "beyond": None,
     }  # fmt: skip
@@ -67,7 +67,7 @@ def test_a_grid_is_named_by_what_it_varies(tmp_path):
     for size, rate, accuracy in ((64, 0.1, 0.98), (256, 0.025, 0.99)):
         store(tmp_path, f"batch-size={size}-lr={rate}", batch_size=size, lr=rate, accuracy=accuracy)
     (found,) = sensitivity(tmp_path)["grids"]
-    assert found["at"] == "batches of 256, learning rate 0.025"
+    assert found["flags"] == ["batch-size", "lr"] and found["best"] == "99.00"
     assert sensitivity(tmp_path / "nothing") == {"grids": [], "contrasts": []}
 
 
