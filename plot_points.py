@@ -212,10 +212,10 @@ def _together(directions: np.ndarray, names: list[str]) -> list[list[int]]:
     return [sorted(group) for group in groups]
 
 
-def _label(axes, place: np.ndarray, text: str, c: int | None, box: bool = False) -> None:
-    """A class's name in its colour; several names, c None, in black."""
+def _label(axes, place: np.ndarray, text: str, c: int | None, box: bool = False, part: float = 1.0) -> None:
+    """A class's name in its colour; several names, c None, in black. part: of their usual size, in a small panel."""
     frame = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1} if box else None
-    size = name_size(text if c is not None else text.split()[0])
+    size = part * name_size(text if c is not None else text.split()[0])
     style = {"color": "black" if c is None else class_colour(c), "ha": "center", "va": "center", "weight": "bold"}
     axes.text(*place, text, bbox=frame, zorder=5, path_effects=HALO, fontsize=size, **style)
 
@@ -328,7 +328,8 @@ def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", 
             axes.set_title("start" if epoch == 0 else f"epoch {epoch}", fontsize=9, pad=9)
         directions = unit(points.weights)
         for c, factor in enumerate(_staggered(directions, points.classes)):
-            _label(axes, 1.36 * factor * reach * directions[c], points.classes[c], c)
+            part = 1.0 if len(points.classes[c]) <= 2 else 0.7  # these panels are half as wide as a grid's
+            _label(axes, 1.36 * factor * reach * directions[c], points.classes[c], c, part=part)
         line[0].text(-0.06, 0.5, loss_title(facts).partition(" (")[0], transform=line[0].transAxes, rotation=90,
                      ha="right", va="center", fontsize=9)  # fmt: skip
     figure.tight_layout()
