@@ -71,7 +71,7 @@ def table_rows(runs: list[dict]) -> list[dict]:
     setting tells rows apart.
     """
     copies = {data_title(facts) for facts in runs}
-    groups = [_with_mean_scale(members) for members in _by_settings(runs)]
+    groups = [with_mean_scale(members) for members in _by_settings(runs)]
     alike: dict[tuple, list[dict]] = {}
     for first, *_ in groups:
         alike.setdefault((_title(first, copies), first["embedding_dim"], first["epochs"]), []).append(first)
@@ -116,7 +116,7 @@ def _by_settings(runs: list[dict]) -> list[list[dict]]:
     return found
 
 
-def _with_mean_scale(members: list[dict]) -> list[dict]:
+def with_mean_scale(members: list[dict]) -> list[dict]:
     """Runs alike but for their seed, each with the mean of their scales: AdaCos's is an outcome."""
     if members[0]["scale"] is None:
         return members

@@ -14,7 +14,7 @@ from losses import LOSSES
 from plot_compare import SHARED as SAME_RECIPE
 from plot_data import half_width, most_alike, without_spread
 from plot_style import data_title, settings_text
-from plot_tables import key_of
+from plot_tables import key_of, with_mean_scale
 from runs import STORE_ANEW, read_json
 
 DATASETS = ("mnist", "cifar10")
@@ -233,8 +233,7 @@ def table(groups: dict[str, dict[int, dict]], names: tuple[str, ...]) -> dict:
 
 def mean_settings(members: dict[int, dict]) -> str:
     """`settings_text` of runs alike but for their seed; AdaCos's scale, an outcome, is their mean."""
-    first, scales = next(iter(members.values())), [facts["scale"] for facts in members.values()]
-    return settings_text(first if None in scales else first | {"scale": statistics.fmean(scales)})
+    return settings_text(with_mean_scale(list(members.values()))[0])
 
 
 def span(values: Iterable[float]) -> str:
