@@ -101,7 +101,7 @@ def throughput(data_dir: Path, rounds: int, seconds: float) -> dict:
         plain, _ = part.our_trainer(dataset, data_dir, "fp32")
         used = trainer.settings
         runs: dict[str, tuple[Callable[[int], float], int]] = {
-            "pick": (part.users_pick(data, used.widths, used.shift, used.flip), part.PICK_BATCH),
+            "pick": (part.users_pick(data, used.widths, used.depth, used.shift, used.flip), part.PICK_BATCH),
             "ours": (partial(part.our_steps, trainer), trainer.batch),
             "ours, float32": (partial(part.our_steps, plain), plain.batch),
         }

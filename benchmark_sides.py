@@ -66,7 +66,7 @@ class Images(torch.utils.data.Dataset):
         return self.transform(self.images[i]), self.labels[i]
 
 
-def users_pick(data: Dataset, widths: tuple[int, ...], shift: int, flip: bool) -> Callable[[int], float]:
+def users_pick(data: Dataset, widths: tuple[int, ...], depth: int, shift: int, flip: bool) -> Callable[[int], float]:
     """What a user would write: torchvision transforms, a DataLoader, pytorch-metric-learning's loss, SGD, float32.
 
     Returns a function: number of steps -> images a second. The network is ours, so that only the rest differs.
@@ -81,7 +81,7 @@ def users_pick(data: Dataset, widths: tuple[int, ...], shift: int, flip: bool) -
         Images(data, transform), PICK_BATCH, shuffle=True, drop_last=True, num_workers=2
     )
     torch.manual_seed(0)
-    network = build_backbone(channels, 512, size, widths=widths)
+    network = build_backbone(channels, 512, size, widths=widths, depth=depth)
     loss = ArcFaceLoss(len(data.classes), 512, margin=28.6, scale=16)
     parameters = [p for p in network.parameters() if p.requires_grad] + list(loss.parameters())
     optimizer = torch.optim.SGD(parameters, lr=0.01, momentum=0.9, nesterov=True)

@@ -1,7 +1,8 @@
 """The small CNN: images in, embeddings out. It never sees a label.
 
 Three blocks of two 3x3 convolutions behind a fixed whitening layer, the shape of airbench94 (Jordan 2024,
-arXiv:2404.00498), then global max pooling and one linear layer to the embedding.
+arXiv:2404.00498), or of three and a residual connection, that of its airbench96, then global max pooling and one linear
+layer to the embedding.
 """
 
 import torch
@@ -13,6 +14,7 @@ WHITEN_PIXELS = 5000 * 32 * 32  # of images whose patches are unfolded at once: 
 WHITEN_EPS = 5e-4  # added to the eigenvalues, so that near-constant patch directions are not blown up
 SMALLEST_IMAGE = 16  # pixels: what three halvings still leave a pixel of
 LARGEST_IMAGE = 512
+DEEPEST = 9  # convolutions a block
 
 
 class Conv3x3(nn.Module):
@@ -40,22 +42,30 @@ class Norm(nn.BatchNorm2d):
 
 
 class Block(nn.Module):
-    """Two convolutions; the first one's output is pooled to half the size: [B, i, H, W] -> [B, o, H/2, W/2]."""
+    """`depth` convolutions; the first one's output is pooled to half the size: [B, i, H, W] -> [B, o, H/2, W/2].
 
-    def __init__(self, channels_in: int, channels_out: int):
+    From three on, the first one's features are added to what the others make of them (He et al. 2016,
+    arXiv:1512.03385): without that, three were no better than two in the same time.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, depth: int):
         super().__init__()
-        self.conv1, self.norm1 = Conv3x3(channels_in, channels_out), Norm(channels_out)
-        self.conv2, self.norm2 = Conv3x3(channels_out, channels_out), Norm(channels_out)
+        sizes = (channels_in, *[channels_out] * (depth - 1))
+        self.convs = nn.ModuleList(Conv3x3(size, channels_out) for size in sizes)
+        self.norms = nn.ModuleList(Norm(channels_out) for _ in sizes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(self.norm1(F.max_pool2d(self.conv1(x), 2)))
-        return F.gelu(self.norm2(self.conv2(x)))
+        first, *others = zip(self.convs, self.norms, strict=True)
+        pooled = x = F.gelu(first[1](F.max_pool2d(first[0](x), 2)))
+        for conv, norm in others:
+            x = F.gelu(norm(conv(x)))
+        return pooled + x if len(others) > 1 else x
 
 
 class Backbone(nn.Module):
     """Images [B, in_channels, H, W] to embeddings [B, embedding_dim], float32, not normalised."""
 
-    def __init__(self, in_channels: int, embedding_dim: int, widths: tuple[int, ...]):
+    def __init__(self, in_channels: int, embedding_dim: int, widths: tuple[int, ...], depth: int):
         super().__init__()
         patch = in_channels * WHITEN_KERNEL**2
         # 2x2 patches to uncorrelated features: fixed filters, set by init_whitening, and a trained bias.
@@ -63,7 +73,7 @@ class Backbone(nn.Module):
         self.whiten.weight.requires_grad_(False)
         self.whiten.bias = nn.Parameter(torch.zeros(2 * patch))
         sizes = (2 * patch, *widths)
-        self.blocks = nn.Sequential(*(Block(i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True)))
+        self.blocks = nn.Sequential(*(Block(i, o, depth) for i, o in zip(sizes[:-1], sizes[1:], strict=True)))
         self.embed = nn.Linear(widths[-1], embedding_dim, bias=False)
         # Centred embeddings: without it all of them start in one narrow cone, and in 2-D some classes stay there.
         self.centre = nn.BatchNorm1d(embedding_dim, affine=False)
@@ -96,11 +106,12 @@ class Backbone(nn.Module):
 
 
 def build_backbone(
-    in_channels: int, embedding_dim: int, image_size: int, *, widths: tuple[int, ...] = (64, 256, 256)
+    in_channels: int, embedding_dim: int, image_size: int, *, widths: tuple[int, ...] = (64, 256, 256), depth: int = 2
 ) -> Backbone:
     """Make the CNN: float images [B, in_channels, H, W] -> [B, embedding_dim], not normalised.
 
-    widths: channels of the three blocks. Raises ValueError, naming the value, for sizes it cannot take.
+    widths: channels of the three blocks; depth: convolutions in each, two or more. Raises ValueError, naming the value,
+    for sizes it cannot take.
     """
     if in_channels < 1 or embedding_dim < 1:
         raise ValueError(f"{in_channels} image channels, embedding dimension {embedding_dim}: need at least 1")
@@ -108,4 +119,6 @@ def build_backbone(
         raise ValueError(f"image size {image_size}: need {SMALLEST_IMAGE} to {LARGEST_IMAGE} pixels")
     if len(widths) != 3 or min(widths) < 1:
         raise ValueError(f"widths {widths}: need three positive channel counts")
-    return Backbone(in_channels, embedding_dim, tuple(widths))
+    if not 2 <= depth <= DEEPEST:
+        raise ValueError(f"depth {depth}: need 2 to {DEEPEST} convolutions a block")
+    return Backbone(in_channels, embedding_dim, tuple(widths), depth)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from errors import one_line
 from losses import LOSSES, PRESETS, Margins, build_head
-from models import LARGEST_IMAGE, SMALLEST_IMAGE
+from models import DEEPEST, LARGEST_IMAGE, SMALLEST_IMAGE
 from recipes import BASE, SCHEDULES, Settings, recipe
 from runs import RunError
 
@@ -96,6 +96,10 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--m2", type=number(float, 0, math.inf), help="added to the target angle, in radians")
     add("--m3", type=number(float, 0, math.inf), help="taken from the target cosine")
     add("--widths", type=widths, metavar="A,B,C", help="channels of the network's three blocks, such as 32,64,128")
+    add("--depth", type=number(int, 2, DEEPEST), metavar="N", help="convolutions in each block; residual from three on")
+    add("--momentum", type=number(float, 0, 0.999), metavar="M", help="Muon's and Adam's")
+    add("--averaging", type=number(float, 0, 0.9999), metavar="D",
+        help="decay, a step, of the running mean of the weights that is the trained network; 0: the last")  # fmt: skip
     add("--margin-warmup", type=number(float, 0, 1), metavar="PART", help="part of training in which the margin grows")
     add("--schedule", type=choice("schedule", tuple(SCHEDULES)), default="linear", metavar="NAME",
         help=f"how the learning rate goes on after its rise: {', '.join(SCHEDULES)} (default: linear)")  # fmt: skip
@@ -153,7 +157,8 @@ def resolve(flags: argparse.Namespace, data_name: str, num_classes: int, held_ou
                 f"--margin {flags.margin} and --{twice[0]} {getattr(flags, twice[0]):g} set the same: give one"
             )
         values |= own
-    names = ("epochs", "batch_size", "lr", "scale", "m1", "m2", "m3", "margin_warmup", "widths")
+    names = ("epochs", "batch_size", "lr", "scale", "m1", "m2", "m3", "margin_warmup", "widths", "depth",
+             "momentum", "averaging")  # fmt: skip
     given = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
     values |= given
     margins = Margins(values["m1"], values["m2"], values["m3"])

@@ -15,7 +15,8 @@ from plot_style import CLASS_COLOURS, data_title, settings_text
 
 BLUE, ORANGE, GREEN = CLASS_COLOURS[:3]
 # What runs must share to differ in their loss alone.
-SHARED = ("epochs", "batch_size", "lr", "schedule", "widths", "shift", "flip", "margin_warmup", "fingerprint")
+SHARED = ("epochs", "batch_size", "lr", "momentum", "averaging", "schedule", "widths", "depth", "shift", "flip",
+          "margin_warmup", "fingerprint")  # fmt: skip
 
 
 def scale_or_margin(study: Study, dataset: str) -> Drawn:

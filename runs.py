@@ -277,7 +277,7 @@ def load_checkpoint(path: Path) -> dict:
         _check_tensors(content)
         if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
             reason = "is not a checkpoint of this program"
-        elif not all(_finite(content.get(part)) for part in ("model", "head", "mean", "std")):
+        elif not all(_finite(content.get(part)) for part in ("model", "head", "other", "mean", "std")):
             reason = "holds weights that are NaN or infinite"
     except FileNotFoundError:
         reason = "is missing"
@@ -320,7 +320,7 @@ def check_weights(saved: dict, own: dict) -> None:
 def check_state(state: dict, own: dict, epochs: int) -> None:
     """ValueError, or another of BAD_CONTENT, unless a checkpoint's `state` can go on where a fresh run's `own` starts:
     weights of the same shapes and types, the same optimizer settings, and a history of as many epochs as it tells."""
-    for part in ("model", "head"):
+    for part in ("model", "head", "other"):
         check_weights(state[part], own[part])
     for saved, fresh in zip(state["optimizer"], own["optimizer"], strict=True):
         for theirs, ours in zip(saved["param_groups"], fresh["param_groups"], strict=True):

@@ -19,7 +19,6 @@ from recipes import SCHEDULES, Settings, is_crowded, likely_cause
 from runs import BAD_CONTENT, Diverged, RunError, check_optimizer, check_state
 
 LR_WARMUP = 0.1  # part of training over which the learning rates rise to their peak
-MOMENTUM = 0.9
 HEAD_LR = 1.0  # Adam's learning rate for class weights of length 1, as a multiple of Muon's, divided by sqrt(d)
 BIAS_LR = 0.2  # the same for biases, whose scale is that of normalised activations
 WHITEN_IMAGES = 5000  # enough for the covariance of 2x2 patches
@@ -36,7 +35,9 @@ class Trainer:
         channels, size = dataset.train_images.shape[1], dataset.train_images.shape[-1]
         self.mean, self.std = (t.to(device) for t in channel_statistics(dataset.train_images))
         torch.manual_seed(settings.seed)
-        self.backbone = build_backbone(channels, settings.embedding_dim, size, widths=settings.widths)
+        self.backbone = build_backbone(
+            channels, settings.embedding_dim, size, widths=settings.widths, depth=settings.depth
+        )
         self.head = build_head(settings.loss, settings.embedding_dim, len(dataset.classes), **settings.head_options())
         self.backbone.to(device).to(memory_format=torch.channels_last)
         self.head.to(device)
@@ -48,6 +49,12 @@ class Trainer:
         self.batch = min(settings.batch_size, len(self.images))
         self.steps_per_epoch = len(self.images) // self.batch  # a short last batch would upset batch normalisation
         self.ceiling = getattr(self.head, "ceiling", math.inf)  # AdaCos's, in the end
+        # Between epochs the network is the running mean, and the weights that training goes on with wait in `other`;
+        # in an epoch it is the other way round.
+        states = {"model": self.backbone.state_dict(), "head": self.head.state_dict()}
+        self.weights = {f"{part}.{name}": t for part, state in states.items() for name, t in state.items()
+                        if t.is_floating_point() and settings.averaging}  # fmt: skip
+        self.other = {name: t.clone() for name, t in self.weights.items()}
         self.epoch, self.seconds = 0, 0.0
         self.history: list[dict] = []
 
@@ -57,13 +64,28 @@ class Trainer:
         filters = self.backbone.filters()
         known = {id(p) for p in filters}
         biases = [p for p in self.backbone.parameters() if p.requires_grad and id(p) not in known]
-        muon = torch.optim.Muon(filters, lr=1.0, momentum=MOMENTUM, nesterov=True, weight_decay=0.0)
+        muon = torch.optim.Muon(filters, lr=1.0, momentum=self.settings.momentum, nesterov=True, weight_decay=0.0)
         adam = torch.optim.Adam(
             [{"params": biases, "factor": BIAS_LR},
              {"params": [self.head.weight], "factor": HEAD_LR / self.settings.embedding_dim**0.5}],
-            lr=1.0, betas=(MOMENTUM, 0.99),
+            lr=1.0, betas=(self.settings.momentum, 0.99),
         )  # fmt: skip
         return [muon, adam]
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the mean and the weights that training goes on with; nothing without averaging."""
+        for name, tensor in self.weights.items():
+            waiting = self.other[name].clone()
+            self.other[name].copy_(tensor)
+            tensor.copy_(waiting)
+
+    @torch.no_grad()
+    def average(self, step: int) -> None:
+        """Move the mean towards the weights after `step` (from 1) steps; at first it looks back over fewer steps."""
+        decay = min(self.settings.averaging, step / (step + 10))
+        for name, tensor in self.weights.items():
+            self.other[name].lerp_(tensor, 1 - decay)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bf16")
@@ -111,6 +133,7 @@ class Trainer:
         started = time.perf_counter()
         self.backbone.train()
         self.head.train()
+        self.swap()
         # Seeded by epoch, so that a resumed run sees what the uninterrupted one would have.
         random = torch.Generator().manual_seed(self.settings.seed * 100_003 + self.epoch)
         order = torch.randperm(len(self.images), generator=random).to(self.device)
@@ -122,6 +145,7 @@ class Trainer:
                 chosen = order[i * self.batch : (i + 1) * self.batch]
                 images = augment(self.images[chosen], random, self.settings.shift, self.settings.flip)
                 loss, right = self.step(images, self.labels[chosen])
+                self.average(self.epoch * self.steps_per_epoch + i + 1)
                 total += loss
                 correct += right
                 if (i + 1) % REPORT_EVERY == 0 or i + 1 == self.steps_per_epoch:
@@ -133,6 +157,7 @@ class Trainer:
         # The last step's loss is that of the weights before it: what it made of them must not reach a checkpoint.
         weights = sum(p.detach().sum() for p in (*self.backbone.parameters(), self.head.weight))
         self.check(torch.as_tensor(weights), (self.epoch + 1) * self.steps_per_epoch)
+        self.swap()
         elapsed = time.perf_counter() - started
         self.seconds += elapsed
         self.epoch += 1
@@ -165,6 +190,7 @@ class Trainer:
         """Everything a resumed run needs to end as the uninterrupted one would."""
         return {
             "model": self.backbone.state_dict(), "head": self.head.state_dict(), "mean": self.mean, "std": self.std,
+            "other": self.other,
             "optimizer": [o.state_dict() for o in self.optimizers], "epoch": self.epoch, "seconds": self.seconds,
             "history": self.history, "random": torch.get_rng_state(), "config": self.settings.to_json(),
             "fingerprint": fingerprint,
@@ -180,6 +206,8 @@ class Trainer:
             check_state(state, self.state(fingerprint), self.settings.epochs)
             self.backbone.load_state_dict(state["model"])
             self.head.load_state_dict(state["head"])
+            for name, tensor in self.other.items():
+                tensor.copy_(state["other"][name])
             for optimizer, saved in zip(self.optimizers, state["optimizer"], strict=True):
                 optimizer.load_state_dict(saved)
                 check_optimizer(optimizer)

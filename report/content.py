@@ -36,6 +36,7 @@ from report.facts import (
 from report.inference import kept
 from report.open_set import corrected, open_tables
 from report.plane import plane
+from report.recipe import recipe
 from report.sensitivity import sensitivity
 from runs import read_json
 
@@ -57,7 +58,9 @@ def protocol(runs: list[Run]) -> dict[str, Any]:
         "devices": devices_text({f["device"] for f in facts}),
         "precision": " and ".join(sorted({f["precision"] for f in facts})),
         "torch": ", ".join(sorted({f["torch"].split("+")[0] for f in facts})),
-        "shift": first["shift"], "flip": first["flip"], "warmup": span(100 * f["margin_warmup"] for f in facts) + " %",
+        "depth": first.get("depth", 2), "momentum": first.get("momentum", 0.9),
+        "averaging": first.get("averaging", 0), "shift": first["shift"], "flip": first["flip"],
+        "warmup": span(100 * f["margin_warmup"] for f in facts) + " %",
         "pairs": f"{first['verification'].get('pairs', 0):,}", "scale": span(
             f["scale"] for f in facts if f["loss"] not in ("softmax", "adacos")),
         "runs": len(facts), "seeds": span({run.loss: sum(r.loss == run.loss for r in runs) for run in runs}.values()),
@@ -75,7 +78,7 @@ def devices_text(devices: Iterable[str]) -> str:
         if found := re.fullmatch(r"cpu, (\d+) threads?, (.+?)(?: \(family \d+, model \d+\))?", device):
             threads.setdefault(found[2], []).append(found[1])
         else:
-            others.append(device)
+            others.append(device.replace("cuda, ", "one "))
     counted = []
     for name, counts in threads.items():
         numbers = sorted(set(counts), key=int)
@@ -278,6 +281,6 @@ def content(results: Path) -> dict[str, Any]:
         "open": open_tables(held_out), "open_corrected": corrected(held_out), "claims": claims(main, held_out),
         "papers": quoted, "paper_angles": paper_angles(quoted), "scale_share": scale_share(quoted),
         "benchmark": benchmark(results), "budgets": budgets(results),
-        "sensitivity": sensitivity(results), "plane": plane(results),
+        "sensitivity": sensitivity(results), "plane": plane(results), "recipe": recipe(results),
         "crowded_warmup": f"{100 * CROWDED['margin_warmup']:g} %",
     }  # fmt: skip

@@ -23,6 +23,7 @@ def facts_of(loss="arcface", dim=2, seed=0, dataset="mnist", accuracy=0.9, **cha
         "validation": 0.0, "source": "made up", "fingerprint": "0123456789abcdef", "classes": CLASSES,
         "unseen_classes": [], "hold_out": [], "test_images": 80, "test_accuracy": accuracy, "scale_start": None,
         "widths": [8, 8, 8], "shift": 2, "flip": False, "image_size": None,
+        "depth": 2, "momentum": 0.9, "averaging": 0.0,
         "device": "cpu, 2 threads, made up", "train_seconds": 10.0,
         "accuracy": {"head": rate, "nearest_mean": rate, "5_nearest_neighbours": rate},
         "angles": {"train": angles, "test": angles},

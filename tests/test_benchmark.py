@@ -49,7 +49,7 @@ def test_the_users_pick_trains():
     images = torch.randint(0, 256, (256, 1, 28, 28), dtype=torch.uint8)
     labels = torch.arange(256) % 4
     data = Dataset("toy", "", "", images, labels, images[:4], labels[:4], tuple("abcd"))
-    pick = benchmark_sides.users_pick(data, (4, 4, 4), 2, True)
+    pick = benchmark_sides.users_pick(data, (4, 4, 4), 2, 2, True)
     assert pick(3) > 0
 
 

@@ -40,7 +40,7 @@ def test_flipped_weights_are_what_pytorch_alone_would_have_loaded(run):
     place = raw.index(weight) + 3
     flipped = raw[:place] + bytes([raw[place] ^ 64]) + raw[place + 1 :]
     state = torch.load(io.BytesIO(flipped), weights_only=True)
-    assert state["head"]["weight"].numpy().tobytes() != weight
+    assert state["head"]["weight"].cpu().numpy().tobytes() != weight
 
 
 def looped() -> list:
@@ -126,7 +126,8 @@ FORGED_SIZES = {
     "many-dimensions": lambda c: c.update(embedding_dim=10**12), "text-widths": lambda c: c.update(widths="abc"),
     "no-dimensions": lambda c: c.update(embedding_dim=0), "no-loss": lambda c: c.update(loss="triplet"),
     "nan-scale": lambda c: c.update(scale=float("nan")), "text-margin": lambda c: c.update(m2="x"),
-    "less": lambda c: c.pop("widths"),
+    "less": lambda c: c.pop("widths"), "deeper": lambda c: c.update(depth=3), "no-depth": lambda c: c.update(depth=0),
+    "text-depth": lambda c: c.update(depth="2"),
 }  # fmt: skip
 
 

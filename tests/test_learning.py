@@ -153,11 +153,17 @@ def test_a_step_moves_all_that_is_trained_and_nothing_else(make_trainer, monkeyp
     trainer.schedule(STEPS)
     trainer.step(dataset.train_images[::4], dataset.train_labels[::4])
     moved = {name for name, p in parameters.items() if not torch.equal(p, before[name])}
-    frozen = {"whiten.weight", *(f"blocks.{b}.norm{i}.weight" for b in range(3) for i in (1, 2))}
+    frozen = {"whiten.weight", *(f"blocks.{b}.norms.{i}.weight" for b in range(3) for i in (0, 1))}
     assert moved == parameters.keys() - frozen
     for name in moved:  # not a few entries but nearly every bias and class weight
         if name == "head" or parameters[name].ndim == 1:
             assert (parameters[name] != before[name]).float().mean() > 0.9, name
+
+
+def test_both_optimizers_have_the_momentum_asked_for(make_trainer):
+    muon, adam = make_trainer("--momentum", 0.6)[0].optimizers
+    assert {group["momentum"] for group in muon.param_groups} == {0.6}
+    assert {group["betas"][0] for group in adam.param_groups} == {0.6}
 
 
 def test_filters_keep_their_length(make_trainer):

@@ -145,6 +145,32 @@ def test_a_convolution_starts_by_passing_its_input_on(channels_in, channels_out)
         assert layer.weight[channels_in:].std() > 0.01
 
 
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_a_block_is_its_definition(depth):
+    torch.manual_seed(0)
+    block, x = models.Block(3, 5, depth).eval(), pictures(2, 3, 16)
+    for norm in block.norms:  # statistics of their own, so that a norm left out or taken twice shows
+        norm.running_mean.uniform_(-1, 1)
+        norm.running_var.uniform_(0.5, 2)
+        norm.bias.data.uniform_(-1, 1)
+    outputs = []
+    for i in range(depth):
+        filters = block.convs[i].weight.reshape(5, 3, 3, -1).permute(0, 3, 1, 2)
+        y = F.conv2d(x if i == 0 else outputs[-1], filters, padding=1)
+        y = F.max_pool2d(y, 2) if i == 0 else y
+        norm = block.norms[i]
+        y = (y - norm.running_mean[:, None, None]) / (norm.running_var + norm.eps).sqrt()[:, None, None]
+        outputs.append(F.gelu(y + norm.bias[:, None, None]))
+    expected = outputs[-1] if depth == 2 else outputs[0] + outputs[-1]
+    torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("depth", [0, 1, models.DEEPEST + 1])
+def test_a_depth_out_of_range_is_named(depth):
+    with pytest.raises(ValueError, match=f"depth {depth}"):
+        build_backbone(3, 4, 16, depth=depth)
+
+
 def test_filters_are_all_matrices_that_a_normalisation_follows():
     net = backbone()
     filters = {id(p) for p in net.filters()}
@@ -152,7 +178,7 @@ def test_filters_are_all_matrices_that_a_normalisation_follows():
     for name, p in net.named_parameters():
         assert (id(p) in filters) == (p.requires_grad and p.ndim == 2), name
     frozen = {name for name, p in net.named_parameters() if not p.requires_grad}
-    norms = {f"blocks.{block}.norm{i}.weight" for block in range(3) for i in (1, 2)}
+    norms = {f"blocks.{block}.norms.{i}.weight" for block in range(3) for i in (0, 1)}
     assert frozen == {"whiten.weight", *norms}
 
 

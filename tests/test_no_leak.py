@@ -17,7 +17,7 @@ from training_helpers import assert_same, everything, history_of, timeless
 
 
 def hashes(images) -> set:
-    return {image.numpy().tobytes() for image in images}
+    return {image.cpu().numpy().tobytes() for image in images}
 
 
 @pytest.fixture

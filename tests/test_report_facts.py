@@ -151,7 +151,7 @@ def test_what_epochs_buy_is_told_in_their_order(tmp_path):
 def test_devices_are_told_by_threads_and_maker():
     labels = {"cpu, 1 thread, AMD EPYC (family 25, model 17)", "cpu, 2 threads, AMD EPYC", "cpu, 1 thread, AMD EPYC"}
     assert content.devices_text(labels) == "1 or 2 threads of AMD EPYC"
-    assert content.devices_text({"cpu, 1 thread, Xeon", "cuda, H100"}) == "1 thread of Xeon; cuda, H100"
+    assert content.devices_text({"cpu, 1 thread, Xeon", "cuda, H100"}) == "1 thread of Xeon; one H100"
 
 
 def test_adacos_s_scale_is_its_mean_over_seeds():

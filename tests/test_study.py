@@ -26,6 +26,14 @@ def test_the_study_has_every_cell_and_names_no_run_twice():
     assert {run.loss for run in first} == set(LOSSES) and {(r.part, r.seed) for r in first} == {("main", 0)}
 
 
+def test_where_there_is_a_gpu_the_main_table_has_more_seeds(monkeypatch):
+    monkeypatch.setattr(options, "pick_device", lambda name: "cuda:0")
+    assert {(run.dataset, run.seed) for run in study.study() if run.part == "main"} == {
+        (dataset, seed) for dataset in study.CLASSES for seed in range(study.SEEDS_ON_GPU)
+    }
+    assert {run.seed for run in study.study(2) if run.part == "main"} == {0, 1}
+
+
 def test_every_run_is_one_that_train_py_would_accept():
     for run in study.study():
         settings = run.settings()

@@ -37,7 +37,26 @@ def test_the_network_is_as_wide_as_asked(train_tiny, tmp_path):
     folder = tmp_path / "folder-arcface-4d-seed0"
     assert read_json(folder / "config.json")["settings"]["widths"] == [4, 6, 10]
     weights = torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
-    assert [len(weights[f"blocks.{i}.conv2.weight"]) for i in range(3)] == [4, 6, 10]
+    assert [len(weights[f"blocks.{i}.convs.1.weight"]) for i in range(3)] == [4, 6, 10]
+
+
+def test_the_network_is_as_deep_as_asked(train_tiny, measure, tmp_path):
+    assert train_tiny(tmp_path / "runs", "--depth", 3, "--epochs", 1, "--name", "run").status == 0
+    folder = tmp_path / "runs" / "run"
+    assert read_json(folder / "config.json")["settings"]["depth"] == 3
+    weights = torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
+    assert sum(".convs." in name for name in weights) == 9
+    assert (
+        read_json(folder / "metrics.json")["parameters"]
+        == sum(weights[name].numel() for name in weights if "running" not in name and "num_batches" not in name) + 4 * 4
+    )
+    assert measure("--again").status == 0
+
+
+@pytest.mark.parametrize("flags", [("--depth", 1), ("--depth", 10), ("--averaging", 1), ("--momentum", -0.1)])
+def test_a_depth_momentum_or_mean_that_cannot_be_is_one_clear_line(train_tiny, tmp_path, flags):
+    done = train_tiny(tmp_path, *flags)
+    assert done.status == 2 and len(done.err.splitlines()) == 1 and flags[0] in done.err
 
 
 def test_without_a_terminal_a_run_prints_a_plain_line_an_epoch(train_tiny, tmp_path):
@@ -128,7 +147,7 @@ def test_the_stored_arrays_are_the_trained_network_s(finished_run, tiny_data):
     data = load_dataset("folder", tiny_data, 16)
     assert arrays["embeddings"].dtype == np.float32 and arrays["embeddings"].shape == (32, 4)
     np.testing.assert_array_equal(arrays["labels"], data.test_labels)
-    np.testing.assert_array_equal(arrays["weights"], network["head"].weight.detach())
+    np.testing.assert_array_equal(arrays["weights"], network["head"].weight.detach().cpu())
     images = evaluate.embed_images(network, data.test_images).numpy()
     np.testing.assert_allclose(images, arrays["embeddings"], atol=1e-6)
 

@@ -1,0 +1,40 @@
+"""What each part of CIFAR-10's recipe is worth, from the runs on validation images that it was chosen by."""
+
+from pathlib import Path
+from statistics import fmean
+
+from report.facts import number
+from runs import read_json
+
+SEARCH = "recipe_search.json"
+DEEP = {"momentum": 0.8, "depth": 3, "residual": True}
+# What a row of the table adds to the one above: what was changed against the recipe before, and the mean's decay.
+STEPS: tuple[tuple[str, dict, float | None], ...] = (
+    ("before", {}, None),
+    ("momentum", {"momentum": 0.8}, None),
+    ("averaging", {"momentum": 0.8}, 0.995),
+    ("depth", DEEP | {"epochs": 7.4}, 0.995),
+    ("epochs", DEEP, 0.995),
+)
+
+
+def accuracies(found: dict, changed: dict, averaging: float | None) -> list[float]:
+    """Validation accuracies in per cent, one a seed, of CIFAR-10's runs with just these changes; with `averaging`, of
+    the running mean of their weights."""
+    name = "averaged_accuracy" if averaging else "accuracy"
+    by_seed = {run["seed"]: 100 * run[name] for run in found["runs"] if run["dataset"] == "cifar10"
+               and run["changed"] == changed and averaging in (None, run.get("averaging"))}  # fmt: skip
+    return [by_seed[seed] for seed in sorted(by_seed)]
+
+
+def recipe(results: Path) -> dict | None:
+    """The table's rows as text, how many runs were made in all, and on which device; None where nothing is stored."""
+    if not (path := results / SEARCH).exists():
+        return None
+    found = read_json(path, "take it from the repository again")
+    rows = []
+    for key, changed, averaging in STEPS:
+        values = accuracies(found, changed, averaging)
+        rows.append({"key": key, "mean": number(fmean(values), 2), "n": len(values),
+                     "each": [number(value, 2) for value in values]})  # fmt: skip
+    return {"rows": rows, "tries": len(found["runs"]), "device": found["device"].removeprefix("cuda, ")}

@@ -1,0 +1,60 @@
+"""The table of what the recipe is made of: from the stored runs alone, and nothing where there are none."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recipes import BASE
+from report.recipe import DEEP, SEARCH, STEPS, accuracies, recipe
+from runs import RunError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def tries(*runs: tuple) -> dict:
+    """A stored search of (seed, changed, accuracy, decay or None, accuracy of the mean or None)."""
+    return {"device": "cuda, a card", "runs": [
+        {"dataset": "cifar10", "seed": seed, "changed": changed, "accuracy": accuracy}
+        | ({"averaging": decay, "averaged_accuracy": mean} if decay else {})
+        for seed, changed, accuracy, decay, mean in runs
+    ]}  # fmt: skip
+
+
+def test_accuracies_are_those_of_just_these_changes_a_seed_each():
+    found = tries((1, {}, 0.5, None, None), (0, {}, 0.25, 0.9, 0.75), (2, {"lr": 1}, 0.125, 0.9, 1.0))
+    assert accuracies(found, {}, None) == [25.0, 50.0]
+    assert accuracies(found, {}, 0.9) == [75.0]
+    assert accuracies(found, {"lr": 1}, 0.9) == [100.0] and accuracies(found, {}, 0.8) == []
+
+
+def test_of_another_data_set_no_run_counts():
+    found = tries((0, {}, 0.5, None, None))
+    found["runs"].append({"dataset": "mnist", "seed": 1, "changed": {}, "accuracy": 0.99})
+    assert accuracies(found, {}, None) == [50.0]
+
+
+def test_the_table_is_made_from_what_is_stored(tmp_path):
+    assert recipe(tmp_path) is None
+    runs = [(0, changed, 0.5 if decay is None else 0.52, decay, 0.7 + i / 100)
+            for i, (_, changed, decay) in enumerate(STEPS)]  # fmt: skip
+    (tmp_path / SEARCH).write_text(json.dumps(tries(*runs, (1, {}, 0.53, None, None))))
+    found = recipe(tmp_path)
+    assert found["tries"] == len(STEPS) + 1 and found["device"] == "a card"
+    assert found["rows"][0] == {"key": "before", "mean": "51.50", "n": 2, "each": ["50.00", "53.00"]}
+    # The second row is of the last weights of the runs whose mean makes the third.
+    assert [row["mean"] for row in found["rows"][1:]] == ["52.00", "72.00", "73.00", "74.00"]
+    (tmp_path / SEARCH).write_text("{")
+    with pytest.raises(RunError, match=SEARCH):
+        recipe(tmp_path)
+
+
+def test_the_table_ends_at_the_recipe_in_use():
+    base = BASE["cifar10"]
+    stored = json.loads((ROOT / "report" / "results" / SEARCH).read_text())
+    assert {name: base[name] for name in ("momentum", "depth")} == {name: DEEP[name] for name in ("momentum", "depth")}
+    key, changed, decay = STEPS[-1]
+    assert (key, changed, decay) == ("epochs", DEEP, base["averaging"])
+    rest = {name: value for name, value in stored["base"]["cifar10"].items() if name in base and name not in
+            ("momentum", "depth", "averaging", "flip")}  # fmt: skip
+    assert rest == {name: list(base[name]) if name == "widths" else base[name] for name in rest} and len(rest) == 5
