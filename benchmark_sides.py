@@ -39,7 +39,7 @@ def our_trainer(dataset: str, data_dir: Path, precision: str) -> tuple[Trainer, 
 
 
 def our_steps(trainer: Trainer, steps: int) -> float:
-    """Images a second of `steps` training steps, augmentation included."""
+    """Images a second of `steps` training steps, augmentation and the mean of the weights included."""
     random = torch.Generator().manual_seed(0)
     trainer.backbone.train()
 
@@ -49,6 +49,7 @@ def our_steps(trainer: Trainer, steps: int) -> float:
             chosen = torch.randint(len(trainer.images), (trainer.batch,), generator=random)
             images = augment(trainer.images[chosen], random, trainer.settings.shift, trainer.settings.flip)
             trainer.step(images, trainer.labels[chosen])
+            trainer.average(step + 1)
 
     return steps * trainer.batch / timed(work)
 

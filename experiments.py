@@ -131,7 +131,12 @@ def parse_flags() -> argparse.Namespace:
     add("--again", action="store_true", help="train anew what is stored or finished, too")
     add("--jobs", type=count, default=1, metavar="N", help="runs at a time (default: 1)")
     add("--dask", metavar="ADDRESS", help="run on the Dask cluster at this address, such as tcp://host:8786")
-    add("--seeds", type=count, metavar="N", help="seeds of the main table (default: 5 on MNIST, 3 on CIFAR-10)")
+    add(
+        "--seeds",
+        type=count,
+        metavar="N",
+        help="seeds of the main table (default: 5 on MNIST, 3 on CIFAR-10; 10 on a GPU)",
+    )
     add("--output-dir", type=place, default="runs", help="where the run folders go (default: runs)")
     add("--data-dir", type=place, default="data", help="where the data are (default: data)")
     add("--results-dir", type=place, help="where results are stored (default: report/results, with the README's table)")

@@ -3,7 +3,6 @@
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -146,9 +145,11 @@ def _told_apart(first: dict, alike: list[dict]) -> str:
 
 
 def other_net(facts: dict) -> str:
-    """', net 32/64/128' of a run whose network is not its data set's usual one, else nothing."""
-    usual: Any = BASE[facts["dataset"].removesuffix("-5k")]["widths"]
-    return "" if list(facts.get("widths", usual)) == list(usual) else f", net {channels(facts)}"
+    """', net 32/64/128' and ', 2 convolutions a block' of a run whose network is not its data set's usual one."""
+    usual = BASE[facts["dataset"].removesuffix("-5k")]
+    other = "" if list(facts.get("widths", usual["widths"])) == list(usual["widths"]) else f", net {channels(facts)}"
+    depth = usual.get("depth", Settings.depth)
+    return other if facts.get("depth", depth) == depth else f"{other}, {facts['depth']} convolutions a block"
 
 
 def _percent(share: float | None) -> float | None:

@@ -47,7 +47,8 @@ def training_curves(study: Study, dataset: str) -> Drawn:
         f"{data_title(first)}, 512 dimensions: training loss (left) and training error of the head without its margin "
         f"(right) on the augmented batches of each epoch; lines: mean, bands: range over {seeds_of(groups)}. Losses "
         "with a margin or another scale are not comparable in height; the margin grows over the first half, so a rise "
-        "is no divergence. AdaCos changes its own scale.",
+        "is no divergence. AdaCos changes its own scale."
+        f"{' The curves are of the weights in training, not of their running mean.' if first.get('averaging') else ''}",
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from errors import UserError
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2  # 1: the blocks' layers had other names
 # What a run folder holds, in the order in which starting anew deletes it; anything else in there is the user's.
 RUN_FILES = ("metrics.json", "curves.json", "embeddings.npz", "checkpoint.pt", "history.csv", "failed.json")
 LARGEST_JSON, LARGEST_ARCHIVE = 1 << 30, 8 << 30  # bytes; nothing this program writes comes near them

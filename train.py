@@ -152,7 +152,7 @@ def train_epochs(trainer: Trainer, fingerprint: str, snapshots: Recorder, folder
     trainer.schedule(settings.epochs * trainer.steps_per_epoch)  # the end: full margin and scale
 
 
-@command_line("train.py", less="lower --batch-size, --widths or --image-size")
+@command_line("train.py", less="lower --batch-size, --widths, --depth or --image-size")
 def main() -> int:
     """The command line: returns the exit status."""
     flags = options.parse_flags()

@@ -129,7 +129,10 @@ class Trainer:
         return loss.detach(), correct
 
     def train_epoch(self, progress_bar: bool) -> dict:
-        """Run one epoch; returns its history row. Raises RunError when the loss stops being a finite number."""
+        """Run one epoch; returns its history row, which is of the weights in training, not of their mean.
+
+        Raises RunError when the loss stops being a finite number.
+        """
         started = time.perf_counter()
         self.backbone.train()
         self.head.train()

@@ -28,7 +28,7 @@ def accuracies(found: dict, changed: dict, averaging: float | None) -> list[floa
 
 
 def recipe(results: Path) -> dict | None:
-    """The table's rows as text, how many runs were made in all, and on which device; None where nothing is stored."""
+    """The table's rows as text, the number of trainings in all, and their device; None where nothing is stored."""
     if not (path := results / SEARCH).exists():
         return None
     found = read_json(path, "take it from the repository again")
@@ -37,4 +37,6 @@ def recipe(results: Path) -> dict | None:
         values = accuracies(found, changed, averaging)
         rows.append({"key": key, "mean": number(fmean(values), 2), "n": len(values),
                      "each": [number(value, 2) for value in values]})  # fmt: skip
-    return {"rows": rows, "tries": len(found["runs"]), "device": found["device"].removeprefix("cuda, ")}
+    # One training may be stored with several means of its weights.
+    tries = {(run["seed"], str(run["changed"])) for run in found["runs"] if run["dataset"] == "cifar10"}
+    return {"rows": rows, "tries": len(tries), "device": found["device"].removeprefix("cuda, ")}

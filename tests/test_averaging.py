@@ -10,7 +10,7 @@ from data import load_dataset
 from runs import load_checkpoint, read_arrays
 from training_helpers import STEPS, assert_same, at_step, everything, interrupt
 
-DECAY = 0.7
+DECAY = 0.3  # reached within the first epoch: at first the mean looks back over fewer steps
 
 
 def state_of(trainer) -> dict[str, torch.Tensor]:
@@ -94,6 +94,38 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(train_tiny, tmp_path, step)
         assert train_tiny(tmp_path, *flags).status == 130
     assert train_tiny(tmp_path, *flags, "--resume").status == 0
     assert_same(everything(tmp_path / "run"), everything(tmp_path / "whole" / "run"))
+
+
+def test_snapshots_and_classes_held_out_are_embedded_by_the_mean(train_tiny, tiny_data, tmp_path):
+    flags = ("--averaging", DECAY, "--snapshots", "--hold-out", "disc", "--embedding-dim", 2)
+    assert train_tiny(tmp_path, "--name", "run", *flags).status == 0
+    folder, arrays = tmp_path / "run", read_arrays(tmp_path / "run" / "embeddings.npz")
+    last = read_arrays(folder / "snapshots" / "epoch-003.npz")
+    np.testing.assert_array_equal(last["weights"], arrays["weights"])
+    found = {tuple(row) for row in arrays["embeddings"].astype(np.float16).tolist()}
+    assert {tuple(row) for row in last["embeddings"].tolist()} == found
+    data = load_dataset("folder", tiny_data, 16)
+    unseen = data.test_images[data.test_labels == data.classes.index("disc")]
+    images = evaluate.embed_images(evaluate.load_network(folder), unseen).numpy()
+    np.testing.assert_allclose(images, arrays["unseen_embeddings"], atol=1e-6)
+
+
+def test_a_run_that_diverges_says_so_and_keeps_no_mean_of_it(train_tiny, tmp_path, monkeypatch):
+    real = train.Trainer.step
+
+    def step(self, images, labels):
+        loss, right = real(self, images, labels)
+        if self.epoch == 1:
+            with torch.no_grad():
+                self.head.weight.fill_(float("nan"))
+        return loss, right
+
+    monkeypatch.setattr(train.Trainer, "step", step)
+    done = train_tiny(tmp_path, "--name", "run", "--averaging", DECAY)
+    assert done.status == 2 and "diverged" in done.err and len(done.err.splitlines()) == 1
+    assert (tmp_path / "run" / "failed.json").exists()
+    state = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    assert state["epoch"] == 1 and state["head"]["weight"].isfinite().all()
 
 
 @pytest.mark.parametrize("damage", [

@@ -148,3 +148,11 @@ def test_names_on_a_sphere_move_apart_and_no_further_than_they_must():
     np.testing.assert_array_equal(plot_points._apart(many, ["cat"] * len(many)), many)  # no room for so many
     pair = plot_points._apart(np.array([[0.0, 0.01], [0.1, 0.0]]), ["cat", "dog"])
     assert pair[0, 1] > pair[1, 1] and abs(pair[0, 1] - pair[1, 1] - line) < 1e-5  # the upper stays above
+
+
+def test_a_net_other_than_the_data_set_s_usual_one_is_named():
+    usual = {"dataset": "cifar10", "widths": [64, 256, 256], "depth": 3}
+    assert plot_tables.other_net(usual) == plot_tables.other_net({"dataset": "cifar10", "widths": [64, 256, 256]}) == ""
+    assert plot_tables.other_net(usual | {"depth": 2}) == ", 2 convolutions a block"
+    assert plot_tables.other_net(usual | {"widths": [1, 2, 3], "depth": 4}) == ", net 1/2/3, 4 convolutions a block"
+    assert plot_tables.other_net({"dataset": "mnist-5k", "widths": [32, 64, 128], "depth": 2}) == ""

@@ -146,6 +146,9 @@ def test_what_epochs_buy_is_told_in_their_order(tmp_path):
         (2, "97.00", "20"), (7, "99.00", "70"), (20, "99.50", "200")
     ]  # fmt: skip
     assert found["mnist"][0]["ends"] == pytest.approx([92, 100])
+    again = run(accuracy=0.98, epochs=7, train_seconds=60.0)
+    (tmp_path / "mnist-arcface-512d-seed0-epochs=7.json").write_text(json.dumps(again))
+    assert [r["epochs"] for r in content.budgets(tmp_path)["mnist"]] == [2, 7, 20]
 
 
 def test_devices_are_told_by_threads_and_maker():

@@ -60,7 +60,12 @@ def test_norm_softmax_is_run_at_smaller_scales_too():
     assert names == [f"mnist-norm-softmax-512d-seed{seed}-scale={scale}" for seed in range(3) for scale in (2, 4)]
 
 
-def test_time_is_estimated_from_stored_runs_of_the_data_set():
+def test_time_is_estimated_from_stored_runs_of_the_data_set_on_such_a_device(monkeypatch):
+    monkeypatch.setattr(options, "pick_device", lambda name: "cpu")
+    elsewhere = facts_of(dataset="mnist", train_seconds=1.0, epochs=5, device="cuda, made up")
+    assert study.seconds(Run("main", "mnist", "arcface"), [elsewhere]) == study.seconds(
+        Run("main", "mnist", "arcface"), []
+    )
     stored = [facts_of(dataset="mnist", train_seconds=t, epochs=5) for t in (10.0, 20.0, 90.0)]
     run = Run("open", "mnist", "arcface", hold_out=("7", "8"), extra=(("epochs", 10),))
     assert study.seconds(run, stored) == pytest.approx(10 * 4.0 * 0.8 + study.SECONDS_BESIDE)
