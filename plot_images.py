@@ -94,7 +94,7 @@ def worst_mistakes(study: Study, dataset: str, output_dir: Path, data_dir: Path)
     columns = min(6, len(worst))
     lines = -(-len(worst) // columns)
     width = 1.0 if max(map(len, facts["classes"])) <= 3 else 1.3  # inches: room for a name and an angle
-    figure, panels = plt.subplots(lines, columns, figsize=(width * columns, 1.5 * lines), squeeze=False)
+    figure, panels = plt.subplots(lines, columns, figsize=(width * columns, (width + 0.42) * lines), squeeze=False)
     for axes in panels.flat:
         axes.axis("off")
     for axes, i in zip(panels.flat, worst, strict=False):
