@@ -84,8 +84,8 @@ class Study:
         found = most_alike(found, lambda facts: facts["device"])
         if len(found) < 2:
             raise NotStored(f"ArcFace runs on {dataset} with several numbers of epochs")
-        found = {f["epochs"]: f for f in reversed(found)}.values()  # where the recipe's own was run twice, the first
-        return sorted(found, key=lambda f: f["epochs"])
+        by_epochs = {f["epochs"]: f for f in reversed(found)}  # where the recipe's own was run twice, the first
+        return sorted(by_epochs.values(), key=lambda f: f["epochs"])
 
     def grid(self, loss: str, names: tuple[str, ...], dataset: str = "mnist", dim: int = 512) -> list[dict]:
         """A grid's runs of a loss, failed ones included, whose name gives values for just these flags.
