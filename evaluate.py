@@ -71,9 +71,7 @@ def load_network(folder: Path, device: str = "auto") -> dict[str, Any]:
         # What is stored bounds what is built: a forged config could ask for any amount of memory.
         stored = [len(state["model"][f"blocks.{i}.convs.1.weight"]) for i in range(3)]
         stored += [*state["head"]["weight"].shape, state["model"]["whiten.weight"].shape[1]]
-        stored += [sum(name.startswith("blocks.0.convs.") for name in state["model"])]
-        wanted = [*settings.widths, classes, settings.embedding_dim, channels, settings.depth]
-        if stored != wanted or channels not in (1, 3):
+        if stored != [*settings.widths, classes, settings.embedding_dim, channels] or channels not in (1, 3):
             raise ValueError("other sizes")
         head = build_head(settings.loss, settings.embedding_dim, classes, **settings.head_options())
         backbone = build_backbone(channels, settings.embedding_dim, size, widths=settings.widths, depth=settings.depth)
