@@ -102,3 +102,6 @@ def test_the_readme_quotes_the_stored_figures():
     assert f"in float32 itself it is {plain[0]:.2f} and {plain[1]:.2f} times as many" in readme and plain[1] < 1
     assert f"head takes {heads['arcface']:.2f} times" in readme
     assert f"pytorch-metric-learning's {heads['pytorch-metric-learning']:.2f} times" in readme
+    memory = {name: one["peak_mb"] for name, one in found["head"]["classes"]["100000"].items()}
+    ours, theirs = (memory[name] / memory["linear"] for name in ("arcface", "pytorch-metric-learning"))
+    assert f"in memory it is {ours:.2f} and {theirs:.2f} times." in readme

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from pytorch_metric_learning.losses import ArcFaceLoss, CosFaceLoss, NormalizedSoftmaxLoss, SphereFaceLoss
 from torch.func import functional_call
 
+import losses
 from loss_helpers import CM1, CM2, a_batch
 from losses import LOSSES, build_head
 
@@ -141,3 +142,24 @@ def test_heads_leave_autocast(loss):
         with torch.autocast("cpu", torch.bfloat16):
             inside = head(*args)
         assert inside.dtype == torch.float32 and torch.equal(inside, head(*args))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 100])
+@pytest.mark.parametrize("needed", ["both", "embeddings", "weights"])
+def test_the_gradient_made_in_parts_is_autograd_s(monkeypatch, rows, needed):
+    monkeypatch.setattr(losses, "ROWS", rows)
+    torch.manual_seed(0)
+    x, w = torch.randn(9, 4, dtype=torch.float64), torch.randn(7, 4, dtype=torch.float64)
+    labels, upstream = torch.tensor([0, 6, 6, 3, 6, 2, 3, 0, 1]), torch.randn(9, 7, dtype=torch.float64)
+    found = []
+    for by_hand in (True, False):
+        e, v = x.clone().requires_grad_(needed != "weights"), w.clone().requires_grad_(needed != "embeddings")
+        if by_hand:
+            logits = losses.CosineLogits.apply(e, v, labels, 5.0, losses.Margins(1.2, 0.3, 0.1))
+        else:
+            cosine = F.normalize(e) @ F.normalize(v).T
+            logits = 5.0 * losses.margin_cosine(cosine, labels, 1.2, 0.3, 0.1)
+        logits.backward(upstream)
+        found.append([t.grad for t in (e, v) if t.requires_grad])
+    for ours, theirs in zip(*found):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
