@@ -104,7 +104,7 @@ def inverse_length(vectors: Tensor) -> Tensor:
     return torch.where(length > NORM_EPS, 1 / length, 0.0)
 
 
-def turned(vectors: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
+def along(vectors: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
     """How much of each row of `weight` [N, d], 1 / `inverse` long, there is in that row of `vectors`: [N, 1]."""
     return torch.linalg.vecdot(vectors, weight).unsqueeze(1) * inverse**2
 
@@ -148,14 +148,14 @@ class CosineLogits(torch.autograd.Function):
                 grad_x.addmm_(g, weight[rows])
             if need_w:
                 part = torch.mm(g.T, direction, out=grad_w[rows])
-                part.addcmul_(weight[rows], turned(part, weight[rows], w_inverse[rows]), value=-1)
+                part.addcmul_(weight[rows], along(part, weight[rows], w_inverse[rows]), value=-1)
         if slope is not None:  # what the target's entry has beyond the plain cosine's
             more = grad.gather(1, labels.unsqueeze(1)) * factor[labels] * (slope - 1)
             own = weight[labels]
             if need_x:
                 grad_x.addcmul_(more, own)
             if need_w:
-                across = direction - own * turned(direction, own, w_inverse[labels])
+                across = direction - own * along(direction, own, w_inverse[labels])
                 grad_w.index_add_(0, labels, more * across)
         if need_x:
             grad_x.addcmul_(direction, (direction * grad_x).sum(1, keepdim=True), value=-1).mul_(x_inverse)

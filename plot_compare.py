@@ -10,13 +10,10 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from losses import LOSSES
-from plot_data import Drawn, NotStored, Study, accuracy_or_chance, head_accuracy, paired_difference, seeds_of
+from plot_data import SHARED, Drawn, NotStored, Study, accuracy_or_chance, head_accuracy, paired_difference, seeds_of
 from plot_style import CLASS_COLOURS, data_title, settings_text
 
 BLUE, ORANGE, GREEN = CLASS_COLOURS[:3]
-# What runs must share to differ in their loss alone.
-SHARED = ("epochs", "batch_size", "lr", "momentum", "averaging", "schedule", "widths", "depth", "shift", "flip",
-          "margin_warmup", "fingerprint")  # fmt: skip
 
 
 def scale_or_margin(study: Study, dataset: str) -> Drawn:

@@ -17,6 +17,9 @@ from runs import STORE_ANEW, read_arrays, read_json
 
 LEVEL = 0.95  # of intervals
 GRIDS = ("sensitivity", "plane")  # parts of the study
+# What runs must share to differ in their loss alone.
+SHARED = ("epochs", "batch_size", "lr", "momentum", "averaging", "schedule", "widths", "depth", "shift", "flip",
+          "margin_warmup", "fingerprint")  # fmt: skip
 VARIED = {"margin": ("m1", "m2", "m3")}  # the settings behind a flag, where it is not one of the same name
 
 
@@ -110,10 +113,9 @@ class Study:
         Its first seed only: a cell is a run.
         """
         runs = [f for f in self.grid(loss, ("scale", "margin", *more), dim=dim) if f["seed"] == 0]
-        names = ("epochs", "batch_size", "lr", "momentum", "averaging", "schedule", "widths", "depth", "fingerprint")
-        alike = {str([f.get(name) for name in names]) for f in runs}
+        alike = {str([f.get(name) for name in SHARED]) for f in runs}
         plain = self.grid("norm-softmax", ("scale", *more), dim=dim)
-        return [*(f for f in plain if str([f.get(name) for name in names]) in alike), *runs]
+        return [*(f for f in plain if str([f.get(name) for name in SHARED]) in alike), *runs]
 
 
 def most_alike(runs: Iterable[Any], key: Callable[[Any], Hashable]) -> list[Any]:

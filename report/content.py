@@ -10,7 +10,7 @@ from typing import Any
 from losses import LOSSES
 from plot_data import LEVEL, NotStored, Study, head_accuracy
 from plot_style import channels, data_title, settings_text
-from recipes import CROWDED
+from recipes import CROWDED, Settings
 from report.claims import claims, paper_angles, papers, scale_share
 from report.facts import (
     DATASETS,
@@ -58,8 +58,8 @@ def protocol(runs: list[Run]) -> dict[str, Any]:
         "devices": devices_text({f["device"] for f in facts}),
         "precision": " and ".join(sorted({f["precision"] for f in facts})),
         "torch": ", ".join(sorted({f["torch"].split("+")[0] for f in facts})),
-        "depth": first.get("depth", 2), "momentum": first.get("momentum", 0.9),
-        "averaging": first.get("averaging", 0), "shift": first["shift"], "flip": first["flip"],
+        "depth": first.get("depth", Settings.depth), "momentum": first.get("momentum", Settings.momentum),
+        "averaging": first.get("averaging", Settings.averaging), "shift": first["shift"], "flip": first["flip"],
         "warmup": span(100 * f["margin_warmup"] for f in facts) + " %",
         "pairs": f"{first['verification'].get('pairs', 0):,}", "scale": span(
             f["scale"] for f in facts if f["loss"] not in ("softmax", "adacos")),

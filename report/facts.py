@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from losses import LOSSES
-from plot_compare import SHARED as SAME_RECIPE
+from plot_data import SHARED as SAME_RECIPE
 from plot_data import half_width, most_alike, without_spread
 from plot_style import data_title, settings_text
 from plot_tables import key_of, with_mean_scale
