@@ -165,6 +165,17 @@ def test_a_block_is_its_definition(depth):
     torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_the_embedding_is_the_largest_feature_over_all_places_projected_and_centred():
+    net, images = backbone(size=32).train(), pictures(9, size=32)
+    net(images)  # so that the running statistics are not the initial ones
+    net.eval()
+    features = net.blocks(F.gelu(net.whiten(images)))
+    assert features.shape[2:] == (3, 3)
+    pooled = torch.tensor([[max(channel.flatten().tolist()) for channel in image] for image in features])
+    centred = (pooled @ net.embed.weight.T - net.centre.running_mean) / (net.centre.running_var + net.centre.eps).sqrt()
+    torch.testing.assert_close(net(images), centred, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("depth", [0, 1, models.DEEPEST + 1])
 def test_a_depth_out_of_range_is_named(depth):
     with pytest.raises(ValueError, match=f"depth {depth}"):
