@@ -19,7 +19,11 @@ def head_cost(study: Study) -> Drawn:
     try:
         head = read_json(path, "delete it and run benchmark.py")["head"]
         by_count = {int(count): entry for count, entry in head["classes"].items()}
-        cost = {loss: {c: entry[loss] for c, entry in by_count.items() if loss in entry} for loss in LOSSES}
+        names = [
+            *LOSSES,
+            *(n for entry in by_count.values() for n in entry if n not in LOSSES),
+        ]  # what heads stand beside
+        cost = {name: {c: entry[name] for c, entry in by_count.items() if name in entry} for name in names}
     except KeyError:
         raise NotStored("the head part of benchmark.json: run benchmark.py head") from None
     except BAD_CONTENT as error:
@@ -38,7 +42,7 @@ def draw_cost(cost: dict[str, dict[int, dict]], head: dict) -> Drawn:
         left.plot(times, places, "osD"[i % 3], color=colour, markersize=6, label=f"{count:,} classes")
     memory = [cost[loss].get(counts[-1], {}).get("peak_mb", np.nan) for loss in names]
     right.barh(places, memory, height=0.6, color=GREEN)
-    left.set_yticks(places, [LOSSES[loss].title for loss in names])
+    left.set_yticks(places, [LOSSES[name].title if name in LOSSES else name for name in names])
     left.invert_yaxis()
     left.set(xscale="log", xlabel="milliseconds, forward and backward")
     log_ticks(left.xaxis)
@@ -52,5 +56,6 @@ def draw_cost(cost: dict[str, dict[int, dict]], head: dict) -> Drawn:
         figure,
         f"Cost of the heads alone on a batch of {head['batch']} embeddings of {head['embedding_dim']} dimensions "
         f"({machine.get('processor', 'unknown processor')}, {machine.get('threads', '?')} threads): median time of a "
-        "forward and backward pass by number of classes (logarithmic scale), and peak memory at the largest number.",
+        "forward and backward pass by number of classes (logarithmic scale), and peak memory at the largest number. "
+        "Last: a linear layer with cross-entropy, and another library's ArcFaceLoss.",
     )

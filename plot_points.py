@@ -122,6 +122,7 @@ def draw_sphere(axes, points: Points) -> None:
         ray = np.stack((np.zeros(3), 1.12 * direction)).T
         axes.plot(*ray, color=class_colour(c), linewidth=1.1, alpha=shade)
         style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold", "zorder": 1000}
+        style["alpha"] = min(1.0, shade + 0.2)  # a far class's name must not pass for that of the heap before it
         size, place = name_size(points.classes[c]), 1.3 * direction + higher * up
         axes.text(*place, points.classes[c], fontsize=size, path_effects=HALO, **style)
     axes.set(xlim=(-0.8, 0.8), ylim=(-0.8, 0.8), zlim=(-0.8, 0.8))
@@ -287,10 +288,11 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
             axes.patch.set_visible(False)  # it would cover what its neighbour's names need of its room
             axes.set_aspect("equal")
             axes.axis("off")
+    led = "" if max(map(len, panels[0].classes)) <= 2 else "; a dotted line leads a name further out to its ray"
     flat = (
-        "Upper of each pair: the embeddings as they are, with a ray along each class weight. Lower: their directions "
-        "as a histogram around the circle (square-root heights, so that the few between classes show; each on its own "
-        "scale, the highest class behind), class weights inward."
+        f"Upper of each pair: the embeddings as they are, with a ray along each class weight{led}. Lower: their "
+        "directions as a histogram around the circle (square-root heights, so that the few between classes show; each "
+        "on its own scale, the highest class behind), class weights inward."
     )
     sphere = (
         "Embeddings scaled to length 1, seen from one fixed side, the far side fainter; a labelled ray along each "
@@ -313,7 +315,8 @@ def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", 
     for line, facts in zip(panels, rows, strict=True):
         arrays = study.arrays(facts)
         states = arrays["snapshot_embeddings"].astype(np.float32)
-        chosen = np.unique(np.linspace(0, len(states) - 1, FRAMES).round().astype(int))
+        places = np.linspace(0, 1, FRAMES) ** 1.3  # denser at first, when most moves
+        chosen = np.unique((places * (len(states) - 1)).round().astype(int))
         for axes in line:
             axes.axis("off")
         for axes, epoch in zip(line, chosen, strict=False):
@@ -324,7 +327,8 @@ def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", 
             for c, direction in enumerate(unit(points.weights)):
                 axes.plot(*np.stack((np.zeros(2), 1.2 * reach * direction)).T, color=class_colour(c), linewidth=0.6)
             _scatter(axes, points, points.x, None, alpha=0.4, size=1.5)
-            axes.set(xlim=(-1.5 * reach, 1.5 * reach), ylim=(-1.5 * reach, 1.5 * reach), aspect="equal")
+            edge = reach * (1.5 if max(map(len, points.classes)) <= 2 else 1.85)  # room for names further out
+            axes.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect="equal")
             axes.set_title("start" if epoch == 0 else f"epoch {epoch}", fontsize=9, pad=9)
         directions = unit(points.weights)
         for c, factor in enumerate(_staggered(directions, points.classes)):

@@ -62,10 +62,10 @@ def loss_style(loss: str) -> dict:
 
 def log_ticks(axis, subs: tuple[float, ...] = (1, 2, 5)) -> None:
     """Label a logarithmic axis once its limits are known: over less than two decades `subs` times each power of ten as
-    plain numbers, over more the powers alone, as 10⁻³ without mathtext."""
+    plain numbers, over less than three 1 and 3 times, over more the powers alone, as 10⁻³ without mathtext."""
     low, high = axis.get_view_interval()
-    if high < 100 * low:
-        axis.set_major_locator(LogLocator(subs=subs))
+    if high < 1000 * low:
+        axis.set_major_locator(LogLocator(subs=subs if high < 100 * low else (1, 3)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_locator(NullLocator())
         return

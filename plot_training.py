@@ -42,12 +42,13 @@ def training_curves(study: Study, dataset: str) -> Drawn:
     figure.legend(*right.get_legend_handles_labels(), loc="outside right center", fontsize=8)
     figure.subplots_adjust(left=0.1, right=0.79, bottom=0.18, top=0.97, wspace=0.36)
     first = next(iter(groups.values()))[0]
+    grown = f"{100 * first['margin_warmup']:g} %"
+    ramp = f"; the margin grows over the first {grown}, so a rise is no divergence" if first["margin_warmup"] else ""
     return Drawn(
         figure,
         f"{data_title(first)}, 512 dimensions: training loss (left) and training error of the head without its margin "
         f"(right) on the augmented batches of each epoch; lines: mean, bands: range over {seeds_of(groups)}. Losses "
-        "with a margin or another scale are not comparable in height; the margin grows over the first half, so a rise "
-        "is no divergence. AdaCos changes its own scale."
+        f"with a margin or another scale are not comparable in height{ramp}. AdaCos changes its own scale."
         f"{' The curves are of the weights in training, not of their running mean.' if first.get('averaging') else ''}",
     )
 
@@ -77,13 +78,17 @@ def time_to_accuracy(study: Study) -> Drawn:
         axes.grid(alpha=0.3)
     panels.flat[0].set_ylabel("test error, %")
     figure.tight_layout()
-    machines = " and ".join(dict.fromkeys(f"{f['device']}, {f['precision']}" for runs in found for f in runs))
+    machines = {data_title(runs[0]): f"{runs[0]['device']}, {runs[0]['precision']}" for runs in found}
+    if len(set(machines.values())) == 1:
+        times = f"are of {next(iter(machines.values()))}"
+    else:
+        times = f"on {' and on '.join(f'{title} are of {machine}' for title, machine in machines.items())}"
     return Drawn(
         figure,
         f"ArcFace on {' and '.join(data_title(runs[0]) for runs in found)}, 512 dimensions, one seed: test error "
         "against training time for several numbers of epochs, each "
         f"point a whole run with a schedule of its own (bars: 95 % interval of {runs[0]['test_images']:,} test images; "
-        f"labels: epochs and test accuracy). Times are of {machines}; loading and measuring are not counted.",
+        f"labels: epochs and test accuracy). Times {times}; loading and measuring are not counted.",
     )
 
 

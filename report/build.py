@@ -34,7 +34,7 @@ LEFT_OUT = {
     "pair_angles_cifar10": SHORT, "roc_cifar10": SHORT, "filmstrip_cifar10": SHORT, "embeddings_3d_cifar10": SHORT,
     "scale_or_margin_mnist": TYPESET,
     "scale_or_margin_cifar10": TYPESET, "embedding_size": TYPESET,
-    "mistakes_cifar10": SHORT, "confusion_mnist": LONG, "confusion_cifar10": LONG, "images_mnist": LONG,
+    "mistakes_cifar10": SHORT, "confusion_mnist": LONG, "images_mnist": LONG,
     "images_cifar10": LONG, "scale_bound": TOLD,
     "schedules": "for length: the text has its differences with their intervals",
 }  # fmt: skip
@@ -113,8 +113,7 @@ def inputs(root: Path, author: dict) -> dict:
         "author": author, "theory": theory(), "study": content(root / "report" / "results"),
         "code": {name: {"file": file, "source": "\n\n".join(excerpt(root / file, part) for part in parts)}
                  for name, (file, parts) in EXCERPTS.items()},
-        "left_out": [name for name, why in LEFT_OUT.items()
-                     if why == SHORT and (root / "figures" / f"{name}.png").exists()],
+        "left_out": [name for name in LEFT_OUT if (root / "figures" / f"{name}.png").exists()],
         "figures": {name: known.get(name, "").replace("'", "’") for name in there},
     }  # fmt: skip
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from losses import LOSSES
 from plot_data import LEVEL, NotStored, Study, head_accuracy
 from plot_style import channels, data_title, settings_text
@@ -207,6 +209,8 @@ def benchmark(results: Path) -> dict | None:
     rows = [
         {"name": LOSSES[name].title if name in LOSSES else name,
          "ratios": [number(heads[name]["ratio"], 2) for heads in by_classes.values()],
+         "ranges": [{end: number(heads[name][f"ratio_{end}"], 2) for end in ("low", "high")}
+                    for heads in by_classes.values()],
          "memory": next((f"{heads[name]['peak_mb']:,.0f}" for heads in by_classes.values()
                          if "peak_mb" in heads[name]), None)}
         for name in names
@@ -225,6 +229,17 @@ def train_error(groups: dict) -> dict | None:
     errors = [100 * (1 - fmean(f["train_accuracy"] for f in members.values())) for members in groups.values()
               if all("train_accuracy" in f for f in members.values())]  # fmt: skip
     return {"low": number(min(errors), 2), "high": number(max(errors), 2)} if errors else None
+
+
+def most_confused(members: dict[int, dict]) -> dict | None:
+    """The two classes taken for each other most often, over seeds, and their share of all mistakes in per cent."""
+    counts = sum(np.array(f["confusion"]) for f in members.values() if "confusion" in f)
+    if not np.any(counts) or not (wrong := counts.sum() - counts.trace()):
+        return None
+    both = np.triu(counts + counts.T, 1)
+    names = next(iter(members.values()))["classes"]
+    pair = [names[i] for i in np.unravel_index(both.argmax(), both.shape)]
+    return {"classes": " and ".join(pair), "share": number(100 * both.max() / wrong, 0)}
 
 
 def budgets(results: Path) -> dict[str, list[dict]]:
@@ -251,8 +266,9 @@ def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
         "verdicts": margin_verdicts(groups, controls, MEASURES["accuracy"]),
         "verdicts_eer": margin_verdicts(groups, controls, MEASURES["eer"]),
         "verdicts_tar": margin_verdicts(groups, controls, MEASURES["tar"]),
+        "verdicts_map": margin_verdicts(groups, controls, MEASURES["map"]),
         "train_error": train_error(groups), "ten_fold": ten_fold(groups), "by_scale": by_scale(groups, controls),
-        "corrected": families(groups, controls),
+        "corrected": families(groups, controls), "confused": most_confused(groups.get("arcface", {})),
     }  # fmt: skip
 
 

@@ -195,6 +195,9 @@ def difference_text(differences: list[float], digits: int) -> dict:
         return result | {"low": None, "high": None, "verdict": verdict}
     low, high = t_interval(differences)
     verdict = "higher" if low > 0 else "lower" if high < 0 else "undecided"
+    while verdict != "undecided" and not all(number(end, digits).strip(f"0.{MINUS}") for end in (low, high)):
+        digits += 1  # an end that rounds to zero would contradict the verdict
+        result["mean"] = number(statistics.fmean(differences), digits, signed=True)
     return result | {"low": number(low, digits, True), "high": number(high, digits, True), "verdict": verdict}
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from losses import LOSSES
-from plot_data import Study, accuracy_or_chance
+from plot_data import NotStored, Study, accuracy_or_chance
 from plot_plane import AT_ONCE, DRAWN, GRIDS, bound_of, spacing
-from report.facts import number
+from report.facts import DATASETS, number
 
 TOGETHER = 5.0  # degrees: class weights nearer than this share a direction
 
@@ -102,6 +102,34 @@ def directions(study: Study, facts: dict) -> str | None:
     return str(len(bundles(arrays["weights"])[0])) if "weights" in arrays else None
 
 
+def crowded_together(study: Study, dataset: str) -> dict | None:
+    """Which classes' weights share a direction in the drawn runs in the plane; None without such a run.
+
+    sharing: {'cat and dog': titles of the losses}, the most frequent first; lost and kept: accuracies in per cent and
+    titles of the runs with and without such classes; nearest: degrees between the nearest weights of the latter.
+    """
+    try:
+        runs = [(facts, study.arrays(facts)) for facts in study.drawn(dataset, 2)]
+    except NotStored:
+        return None
+    sharing: dict[str, list[str]] = {}
+    parts: dict[bool, list[dict]] = {True: [], False: []}
+    nearest = []
+    for facts, arrays in runs:
+        groups, apart = bundles(arrays["weights"])
+        together = [sorted(facts["classes"][c] for c in group) for group in groups if len(group) > 1]
+        for names in together:
+            sharing.setdefault(" and ".join(names), []).append(LOSSES[facts["loss"]].title)
+        nearest += [] if together else [min(apart)]
+        parts[bool(together)].append(facts)
+    ends: dict[str, dict] = {}
+    for name, found in (("lost", parts[True]), ("kept", parts[False])):
+        of_these = extent([accuracy_or_chance(f) for f in found]) or {"low": None, "high": None}
+        ends[name] = {"titles": [LOSSES[f["loss"]].title for f in found], **of_these}
+    most_first = dict(sorted(sharing.items(), key=lambda item: -len(item[1])))
+    return {"sharing": most_first, **ends, "nearest": extent(nearest, 0)}
+
+
 def repeated(study: Study, loss: str) -> dict:
     """Of `at_once` what was run over several seeds, a cell a margin: whether it has room, accuracies in per cent,
     classes given up and directions of each run, and what the runs agree on."""
@@ -127,4 +155,5 @@ def plane(results: Path) -> dict:
         "grids": [grid_text(*entry) for entry in found if entry[2]],
         "together": f"{TOGETHER:g}",
         "repeated": {loss: repeated(study, loss) for loss in ("arcface", "cosface")},
+        "crowded": {name: crowded_together(study, name) for name in DATASETS},
     }  # fmt: skip

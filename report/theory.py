@@ -9,7 +9,6 @@ import torch
 
 from bounds import largest_spacing, maximum_margin, minimum_scale, target_at_centre
 from losses import LOSSES, PRESETS, Margins, target_psi
-from recipes import recipe
 
 CLASSES = 10
 PROBABILITIES = (0.9, 0.99)
@@ -66,15 +65,6 @@ def papers_margins_on_circle() -> dict:
     }
 
 
-def reached_on_circle() -> dict:
-    """What probability CIFAR-10's scale in the plane lets a class centre reach, with cosine and Li-ArcFace logits."""
-    scale = recipe("cifar10", "arcface", 2, CLASSES)["scale"]
-    angles = [abs(math.remainder(2 * math.pi * j / CLASSES, 2 * math.pi)) for j in range(1, CLASSES)]
-    falls = {"cosine": [1 - math.cos(a) for a in angles], "linear": [2 * a / math.pi for a in angles]}
-    reached = {name: 1 / (1 + sum(math.exp(-scale * fall) for fall in values)) for name, values in falls.items()}
-    return {"scale": f"{scale:g}", **{name: f"{value:.2f}" for name, value in reached.items()}}
-
-
 def pull(margins: Margins, degrees: float) -> float:
     """|d psi / d theta| at theta, by differentiating the program's own target_psi in float64."""
     theta = torch.tensor(math.radians(degrees), dtype=torch.float64, requires_grad=True)
@@ -89,10 +79,10 @@ def pulls() -> dict:
     for loss in PULL_LOSSES:
         margins = LOSSES[loss].margins
         cells = [f"{pull(margins, angle):.3f}" for angle in PULL_ANGLES]
-        rows.append({"title": LOSSES[loss].title, "margins": margin_text(margins), "cells": cells})
+        title = LOSSES[loss].title + (", CM1" if margins == PRESETS["cm1"] else "")
+        rows.append({"title": title, "margins": margin_text(margins), "cells": cells})
     constant = [f"{2 / math.pi:.3f}"] * len(PULL_ANGLES)
-    linear = LOSSES["li-arcface"]
-    rows.append({"title": linear.title, "margins": margin_text(linear.margins), "cells": constant})
+    rows.append({"title": LOSSES["li-arcface"].title, "margins": None, "cells": constant})
     return {"angles": [f"{angle}°" for angle in PULL_ANGLES], "rows": rows}
 
 
@@ -134,7 +124,7 @@ def theory() -> dict:
     return {
         "classes": CLASSES, "probabilities": [f"{p:g}" for p in PROBABILITIES], "example": worked_example(),
         "room": room(), "circle": papers_margins_on_circle(), "pull": pulls(), "adacos": adacos(),
-        "numerics": numerics(), "reached": reached_on_circle(),
+        "numerics": numerics(),
         "margins": {name: margin_text(loss.margins) for name, loss in LOSSES.items()}
         | {name: margin_text(margins) for name, margins in PRESETS.items()},
         "paper_margin": {"sphereface": f"{LOSSES['sphereface'].margins.m1:g}",

@@ -82,6 +82,32 @@ def test_a_run_that_diverged_counts_as_chance(grids):
     assert plane(grids)["grids"][1]["past_large"] == {"low": "25.0", "high": "25.0"}
 
 
+def test_which_classes_share_a_direction_in_the_drawn_runs(tmp_path):
+    def put(loss, angles, accuracy):
+        name = f"mnist-{loss}-2d-seed0"
+        write_json(tmp_path / f"{name}.json", facts_of(loss, accuracy=accuracy, embedding_dim=2, part="drawn"))
+        weights = on_circle(*angles)
+        write_arrays(
+            tmp_path / f"{name}.npz", weights=weights, embeddings=weights, labels=np.arange(4, dtype=np.uint16)
+        )
+
+    assert plane(tmp_path)["crowded"] == {"mnist": None, "cifar10": None}
+    put("softmax", (0, 90, 180, 270), 0.75)
+    put("arcface", (0, 70, 180, 270), 0.875)
+    put("cosface", (0, 90, 92, 270), 0.5)
+    put("adacos", (0, 91, 180, 271), 0.8)
+    put("norm-softmax", (0, 92, 90, 3), 0.625)
+    found = plane(tmp_path)["crowded"]["mnist"]
+    names = sorted(facts_of("softmax")["classes"])
+    assert found["sharing"] == {
+        f"{names[1]} and {names[2]}": ["Norm-softmax", "CosFace"],
+        f"{names[0]} and {names[3]}": ["Norm-softmax"],
+    }
+    assert found["lost"] == {"titles": ["Norm-softmax", "CosFace"], "low": "50.0", "high": "62.5"}
+    assert found["kept"] == {"titles": ["Softmax", "ArcFace", "AdaCos"], "low": "75.0", "high": "87.5"}
+    assert found["nearest"] == {"low": "70", "high": "90"}
+
+
 def on_circle(*degrees):
     angles = np.radians(degrees)
     return np.stack((np.cos(angles), np.sin(angles)), axis=1).astype(np.float32)

@@ -165,8 +165,50 @@ def test_against_plain_softmax_some_losses_are_ahead():
             assert f"{fmean(found[s] - plain[s] for s in found):.2f}" == "0.05"
     at_4 = values("norm-softmax", "-scale=4", "accuracy", "head", "value")
     assert paired_interval(at_4, plain)[0] > 0 and f"{fmean(at_4[s] - plain[s] for s in at_4):.2f}" == "0.09"
-    said = f"are {', '.join(ahead[:-1])} and {ahead[-1]}, and normalised softmax at s = 4 by 0.09."
+    said = f"are {', '.join(ahead[:-1])} and {ahead[-1]}, and normalised softmax at s = 4 by 0.09;"
     assert f"Ahead of plain softmax, by 0.05 points (five images), {said}" in TEXT
+
+
+def left_by_holm(differences: dict[str, tuple[dict, dict]]) -> list[str]:
+    """Names of the paired differences whose t-tests Holm's step-down procedure rejects at 5 %."""
+    p = {}
+    for name, (a, b) in differences.items():
+        seeds = sorted(a.keys() & b.keys())
+        p[name] = ttest_rel([a[s] for s in seeds], [b[s] for s in seeds]).pvalue
+    left = []
+    for rank, name in enumerate(sorted(p, key=lambda name: p[name])):
+        if p[name] * (len(p) - rank) > 0.05:
+            break
+        left.append(name)
+    return left
+
+
+def test_what_holm_s_correction_leaves_of_the_readme_s_differences():
+    plain = values("softmax", "", "accuracy", "head", "value")
+    ahead = {loss: (values(loss, "", "accuracy", "head", "value"), plain) for loss in LOSSES if loss != "softmax"}
+    ahead |= {f"s = {s}": (values("norm-softmax", f"-scale={s}", "accuracy", "head", "value"), plain) for s in (2, 4)}
+    assert len(ahead) == 9 and sorted(left_by_holm(ahead)) == ["adacos", "sphereface"]
+    assert "after Holm's correction for nine such comparisons SphereFace and AdaCos remain." in TEXT
+    unseen = {}
+    for keys, sign in ((("verification", "eer"), 1), (("retrieval", "rank_1"), -1)):
+        unseen[keys] = {
+            (loss, split): (values(loss, split, *keys), values("norm-softmax", split, *keys))
+            for loss in MARGINS for split in ("-without-7-8-9", "-without-2-4-6")
+        }  # fmt: skip
+        for a, b in unseen[keys].values():
+            assert sign * (fmean(a.values()) - fmean(b.values())) > 0
+    assert [len(left_by_holm(family)) for family in unseen.values()] == [0, 3]
+    said = "three of the margins' ten differences by nearest neighbour remain and none by equal error rate, though all"
+    assert f"{said} twenty point the same way." in TEXT
+
+
+def test_by_map_at_r_li_arcface_is_ahead_on_cifar10():
+    found = {loss: values(loss, "", "retrieval", "map_at_r", dataset="cifar10") for loss in (*MARGINS, "norm-softmax")}
+    plain = found.pop("norm-softmax")
+    ahead = [loss for loss, own in found.items() if paired_interval(own, plain)[0] > 0]
+    means = fmean(found["li-arcface"].values()), fmean(plain.values())
+    assert ahead == ["li-arcface"]
+    assert f"though by MAP@R it is ahead ({means[0]:.2f} against {means[1]:.2f} %), alone among them." in TEXT
 
 
 def test_on_cifar10_it_is_normalising():
@@ -215,7 +257,7 @@ def test_what_the_recipe_is_made_of_is_what_was_measured():
     fast, deep = {"momentum": 0.8}, {"momentum": 0.8, "depth": 3, "residual": True}
     in_time = deep | {"epochs": 7.4}
     rows = (tried({}), tried(fast), tried(fast, 0.995), tried(in_time, 0.995), tried(deep, 0.995))
-    table = TEXT.split("| step by step |")[1].split("What did not help")[0]
+    table = TEXT.split("| step by step |")[1].split("What was left out")[0]
     assert re.findall(r"\| (\d\d\.\d\d) \|", table) == [*rows]
     for said, changes in (
         ("a wider last block ({} and {})", [{"epochs": 8.5, "widths": [64, 256, 384]},
@@ -243,6 +285,7 @@ def test_what_the_recipe_is_made_of_is_what_was_measured():
     trainings = {(run["dataset"], run["seed"], str(run["changed"])) for run in runs}
     mnist = sum(dataset == "mnist" for dataset, *_ in trainings)
     assert f"All {len(trainings)} trainings, seven of them on MNIST," in TEXT and mnist == 7
+    assert f"({len(runs)} rows: one for each decay tried)" in TEXT
 
 
 def test_what_twice_the_epochs_buy():

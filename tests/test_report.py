@@ -256,7 +256,7 @@ def test_shrinking_keeps_pages_text_and_pictures(monkeypatch):
     before, after = (PdfReader(io.BytesIO(pdf)) for pdf in (large, small))
     assert [p.extract_text() for p in after.pages] == [p.extract_text() for p in before.pages]
     pictures = [[i.image.convert("RGB") for p in pdf.pages[::2] for i in p.images] for pdf in (before, after)]
-    assert len(pictures[0]) > 8
+    assert len(pictures[0]) > 5
     for was, now in zip(*pictures, strict=True):
         assert now.width > 400 and now.getcolors(COLOURS)
         assert np.abs(np.asarray(now, int) - np.asarray(was, int)).mean() < 2  # of 255 shades

@@ -136,6 +136,22 @@ def test_the_training_error_is_the_losses_lowest_and_highest_mean():
     assert content.train_error({}) is None
 
 
+def test_the_most_confused_classes_are_counted_both_ways_and_over_seeds():
+    one = {"classes": ["cat", "dog", "eel"], "confusion": [[5, 2, 1], [0, 8, 0], [4, 0, 9]]}
+    other = {"classes": ["cat", "dog", "eel"], "confusion": [[5, 2, 0], [3, 8, 0], [0, 0, 9]]}
+    assert content.most_confused({0: one}) == {"classes": "cat and eel", "share": "71"}
+    assert content.most_confused({0: one, 1: other}) == {"classes": "cat and dog", "share": "58"}
+    assert content.most_confused({0: {"classes": ["a", "b"], "confusion": [[3, 0], [0, 3]]}}) is None
+    assert content.most_confused({}) is None and content.most_confused({0: {}}) is None
+
+
+def test_an_interval_that_excludes_zero_is_not_rounded_to_touch_it():
+    found = facts.difference_text([-0.0367 + d for d in (-0.0005, 0.0, 0.0005)], 1)
+    assert (found["verdict"], found["mean"], found["low"], found["high"]) == ("lower", "−0.04", "−0.04", "−0.04")
+    assert facts.difference_text([1.0, -1.0, 0.04], 1)["mean"] == "0.0"  # undecided: as asked for
+    assert facts.difference_text([2.0, 2.5, 3.0], 1)["low"] == "+1.3"
+
+
 def test_what_epochs_buy_is_told_in_their_order(tmp_path):
     for epochs, accuracy, seconds in ((7, 0.99, 70.4), (2, 0.97, 20.0), (20, 0.995, 200.0)):
         name = "mnist-arcface-512d-seed0" + (f"-epochs={epochs}" if epochs != 7 else "")
