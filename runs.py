@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import errno
+import glob
 import io
 import json
 import math
@@ -39,12 +40,15 @@ class Diverged(RunError):
 def write_whole(path: Path, content: bytes) -> None:
     """Write beside `path`, then rename into place, so that a crash leaves the old file or the new one.
 
-    Raises RunError, naming the file and the reason, when it cannot be written; nothing is left behind then.
+    Two processes that write one file at once do so beside each other; the later one's stays. Raises RunError, naming
+    the file and the reason, when it cannot be written; nothing is left behind then.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.unlink(missing_ok=True)  # of a killed process; were it a link, writing would follow it
-        with open(partial, "xb") as file:
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*partial"):
+            if _abandoned(left):
+                left.unlink(missing_ok=True)
+        with open(partial, "xb") as file:  # x: were there a link of that name, writing would follow it
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -53,6 +57,20 @@ def write_whole(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):  # gone, or out of reach for the same reason
             partial.unlink()
         raise RunError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from None
+
+
+def _abandoned(partial: Path) -> bool:
+    """Whether the process that `write_whole` named a file after is gone, or is this one, which has no use for it."""
+    pid = partial.suffixes[-2][1:] if len(partial.suffixes) > 1 else ""
+    if not pid.isdecimal() or int(pid) == os.getpid():
+        return True
+    if os.name != "posix":
+        return False
+    try:
+        os.kill(int(pid), 0)  # asks only whether it is there
+    except OSError as error:
+        return error.errno == errno.ESRCH
+    return False
 
 
 def json_bytes(values: dict) -> bytes:

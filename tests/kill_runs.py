@@ -224,9 +224,9 @@ def kill_store(scratch: Path, kills: int, chance: random.Random) -> list[str]:
         time.sleep(chance.uniform(0.02, 0.3))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        for path in scratch.glob("results/.*.partial"):
-            left[path.name] += 1
-        left[".README.md.partial"] += (scratch / ".README.md.partial").exists()
+        for _ in scratch.glob("results/.*.partial"):
+            left["results"] += 1
+        left["README.md"] += any(scratch.glob(".README.md.*.partial"))
         try:
             for path in (scratch / "results").glob("[!.]*.json"):
                 json.loads(path.read_text())

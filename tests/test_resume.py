@@ -1,5 +1,6 @@
 """Runs cut off by a signal, a full disk or a lost folder: one clear line, and --resume ends as if undisturbed."""
 
+import contextlib
 import io
 import itertools
 import os
@@ -102,7 +103,7 @@ def test_a_killed_process_leaves_a_run_to_resume(train_tiny, uninterrupted, tmp_
 
 def test_a_run_killed_before_its_first_file_resumes(train_tiny, uninterrupted, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".config.json.partial").write_text('{"settings": {')
+    (tmp_path / "run" / ".config.json.999999999.partial").write_text('{"settings": {')
     assert train_tiny(tmp_path, "--name", "run", "--resume").status == 0
     assert_same(everything(tmp_path / "run"), uninterrupted("arcface"))
     assert len(list((tmp_path / "run").iterdir())) == 6
@@ -175,9 +176,49 @@ def test_a_folder_that_nobody_can_write_to_is_one_clear_line(train_tiny):
 
 def test_a_link_in_the_way_of_a_file_is_not_written_through(tmp_path):
     (tmp_path / "mine").write_text("mine")
-    (tmp_path / ".file.partial").symlink_to(tmp_path / "mine")
+    (tmp_path / f".file.{os.getpid()}.partial").symlink_to(tmp_path / "mine")
     runs.write_whole(tmp_path / "file", b"new")
     assert (tmp_path / "mine").read_text() == "mine" and (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_two_processes_that_write_one_file_leave_it_whole(tmp_path, monkeypatch):
+    """A second process writes the same file while the first is about to put its own in place."""
+    path, real = tmp_path / "file", os.fsync
+
+    def fsync(file):
+        real(file)
+        code = f"import runs, pathlib; runs.write_whole(pathlib.Path({str(path)!r}), b'second')"
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert path.read_bytes() == b"second"
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    runs.write_whole(path, b"first")
+    assert path.read_bytes() == b"first" and [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_is_left_of_a_dead_process_goes_and_what_a_live_one_is_writing_stays(tmp_path):
+    for pid in (999_999_999, os.getppid()):
+        (tmp_path / f".file.{pid}.partial").write_bytes(b"half")
+    runs.write_whole(tmp_path / "file", b"new")
+    assert {p.name for p in tmp_path.iterdir()} == {"file", f".file.{os.getppid()}.partial"}
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_left_as_it_is(train_tiny, tmp_path, monkeypatch):
+    real, found = train.sole_use, {}
+
+    @contextlib.contextmanager
+    def sole_use(folder):
+        monkeypatch.setattr(train, "sole_use", real)
+        assert train_tiny(tmp_path, "--name", "run").status == 0  # the other process, before this one has its lock
+        found.update(everything(folder))
+        with real(folder):
+            yield
+
+    monkeypatch.setattr(train, "sole_use", sole_use)
+    done = train_tiny(tmp_path, "--name", "run")
+    assert done.status == 0 and "finished meanwhile" in done.out
+    assert_same(everything(tmp_path / "run"), found)
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
