@@ -6,10 +6,9 @@ decides the scale. Each answer says whether it is exact or only a bound, and by 
 
 import math
 
-# Tammes' problem: the proved optima for C points on the sphere in 3-D, in degrees (C = 4, 6 and 12 are the
-# tetrahedron, octahedron and icosahedron). 7 to 9: Schuette and van der Waerden 1951; 10, 11: Danzer 1986;
-# 13, 14: Musin and Tarasov 2012, 2015; 24: Robinson 1961.
-TAMMES = {5: 90.0, 6: 90.0, 7: 77.8695, 8: 74.8585, 9: 70.5288, 10: 66.1468, 11: 63.4349, 12: 63.4349, 13: 57.1367,
+# Tammes' problem: the proved optima for C > 6 points on the sphere in 3-D, in degrees (12: the icosahedron). 7 to 9:
+# Schuette and van der Waerden 1951; 10, 11: Danzer 1986; 13, 14: Musin and Tarasov 2012, 2015; 24: Robinson 1961.
+TAMMES = {7: 77.8695, 8: 74.8585, 9: 70.5288, 10: 66.1468, 11: 63.4349, 12: 63.4349, 13: 57.1367,
           14: 55.6706, 24: 43.6908}  # fmt: skip
 # Solved cases by dimension, in radians. Ten points in 4-D are the midpoints of a simplex's edges: Bachoc and Vallentin
 # 2009.
@@ -67,8 +66,9 @@ def maximum_margin(loss: str, num_classes: int, embedding_dim: int, *, m2: float
 
     A region is feasible when an embedding at its own class centre still beats the nearest other class, psi(0) > cos(a)
     with a the spacing: ArcFace and Li-ArcFace m < a, CosFace m < 1 - cos(a) (CosFace Sec. 3.4: C / (C - 1) only where
-    C <= d + 1), SphereFace any m. For `combined`, the largest m3 for the given m2, whatever m1. ValueError for another
-    loss.
+    C <= d + 1), SphereFace any m. For `combined`, the largest m3 for the given m2 with samples at their centres; that
+    others do no better is proved for psi(theta) <= cos(theta) alone, as every m1 >= 1 and the papers' presets have it.
+    ValueError for another loss.
     """
     if loss not in WITH_MARGIN:
         raise ValueError(f"'{loss}' has no margin to bound: choose from {', '.join(WITH_MARGIN)}")
@@ -136,8 +136,13 @@ def feasibility_warnings(
     embedding_dim: int,
     probability: float = 0.9,
 ) -> list[str]:
-    """One line for each setting that cannot be satisfied: an empty feasible region, a scale under its bound."""
+    """One line for each setting that cannot be satisfied: one dimension, an empty feasible region, a scale under its
+    bound. Where psi(theta) > cos(theta) somewhere (a small m1), a region away from the centres is not looked for."""
     lines = []
+    if embedding_dim == 1 and loss != "softmax":
+        lines.append(
+            "in one dimension every cosine is 1 or -1 and nothing can be learnt: use --embedding-dim 2 or more"
+        )
     spacing = largest_spacing(num_classes, embedding_dim)
     m1, m2, m3 = margins
     room = spacing - m2 if loss == "li-arcface" else target_at_centre(margins) - math.cos(spacing)

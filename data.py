@@ -11,6 +11,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -264,12 +265,14 @@ def augment(images: Tensor, generator: torch.Generator | None, shift: int, flip:
     if not 0 <= shift < min(height, width):
         raise ValueError(f"shift {shift} must be at least 0 and smaller than the image, {height} by {width}")
     device = images.device
-    down = torch.randint(-shift, shift + 1, (batch, 1), generator=generator).to(device, non_blocking=True)
-    right = torch.randint(-shift, shift + 1, (batch, 1), generator=generator).to(device, non_blocking=True)
+    # An Apple GPU may read the source after it has been freed (PyTorch issue 189690).
+    send = partial(Tensor.to, device=device, non_blocking=device.type != "mps")
+    down = send(torch.randint(-shift, shift + 1, (batch, 1), generator=generator))
+    right = send(torch.randint(-shift, shift + 1, (batch, 1), generator=generator))
     # Where each pixel is taken from.
     rows, columns = torch.arange(height, device=device) + down, torch.arange(width, device=device) + right
     if flip:
-        mirrored = (torch.rand(batch, 1, generator=generator) < 0.5).to(device, non_blocking=True)
+        mirrored = send(torch.rand(batch, 1, generator=generator) < 0.5)
         columns = torch.where(mirrored, columns.flip(1), columns)
     index = _reflect(rows, height)[:, :, None] * width + _reflect(columns, width)[:, None, :]  # [B, H, W]
     index = index.view(batch, 1, -1).expand(-1, channels, -1)

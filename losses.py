@@ -25,6 +25,7 @@ __all__ = ["LOSSES", "PRESETS", "Bound", "Margins", "build_head", "margin_cosine
 # Smallest sin^2(theta) used where sin(theta) is a divisor in the gradient: one rounding step of 1 - cos^2.
 INTERIOR_EPS = {torch.float32: 1e-7, torch.float64: 1e-15}
 NORM_EPS = 1e-8  # a shorter vector has no direction: its cosines are 0 and no gradient reaches it
+FLOOR = 0.1  # the smallest scale AdaCos may find
 ROWS = 2048  # class weights at a time in the backward pass: what stays in a processor's cache
 
 
@@ -227,7 +228,8 @@ class AdaCosHead(CosineHead):
 
     The paper's update has no bound: while most samples are nearer to another class than 45 degrees, s grows by up to
     1 / cos(pi/4) a step (MNIST in 2-D reached 4e21 and 48 %): ln(B_avg) grows with s itself where the other cosines are
-    not near 0, as the paper takes them to be. Here it stops at `ceiling`, twice the fixed form of Eq. 12.
+    not near 0, as the paper takes them to be. Here it stops at `ceiling`, twice the fixed form of Eq. 12, and at FLOOR:
+    few classes, all far from the samples, would make it negative and the farthest class the best.
     """
 
     scale: Tensor
@@ -246,7 +248,7 @@ class AdaCosHead(CosineHead):
         others = (self.scale * cosine).scatter(1, labels.unsqueeze(1), -math.inf)
         log_b_avg = torch.logsumexp(others.flatten(), 0) - math.log(len(cosine))
         scale = log_b_avg / angle_of(target).median().clamp_max(math.pi / 4).cos()
-        self.scale.copy_(scale.clamp_max(self.ceiling))
+        self.scale.copy_(scale.clamp(FLOOR, self.ceiling))
 
     def forward(self, embeddings: Tensor, labels: Tensor | None = None) -> Tensor:
         with torch.autocast(embeddings.device.type, enabled=False):

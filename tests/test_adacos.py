@@ -55,6 +55,17 @@ def test_adacos_scale_does_not_run_away_where_every_sample_is_in_a_wrong_place()
     assert float(head.scale) == pytest.approx(2 * math.sqrt(2) * math.log(9))
 
 
+def test_adacos_scale_never_turns_the_order_of_the_classes_round():
+    """Three classes, two weights alike, all samples opposite them: the formula alone gives -0.40, 1.54, -1.19."""
+    head = build_head("adacos", 2, 3)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 1e-3]]))
+    labels = torch.zeros(6, dtype=torch.int64)
+    for _ in range(3):
+        head(torch.tensor([[-1.0, 0.02]]).expand(6, 2), labels + 2)
+        assert float(head.scale) >= 0.1
+
+
 def test_adacos_scale_is_frozen_when_predicting_and_kept_in_the_state():
     head, x, labels = a_batch("adacos")
     start = float(head.scale)

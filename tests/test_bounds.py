@@ -316,6 +316,13 @@ def test_a_bad_setting_gets_one_line_with_the_numbers(loss, margins, scale, dim,
     assert all(number in lines[0] for number in numbers), lines
 
 
+@pytest.mark.parametrize("loss", ["norm-softmax", "arcface", "adacos"])
+def test_one_dimension_is_no_place_for_cosines(loss):
+    lines = feasibility_warnings(loss, (1, 0, 0), None, 10, 1)
+    assert len(lines) == 1 and "--embedding-dim 2" in lines[0]
+    assert feasibility_warnings("softmax", (1, 0, 0), None, 10, 1) == []
+
+
 def test_two_bad_settings_get_two_lines_and_probability_counts():
     assert len(feasibility_warnings("cosface", (1, 0, 0.35), 2.0, 10, 2)) == 2
     assert feasibility_warnings("norm-softmax", (1, 0, 0), 5.0, 10, 512) == []
