@@ -17,11 +17,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from errors import UserError
+from errors import UserError, one_line
 from runs import check_archive
 
 # The extensions of torchvision.datasets.folder, copied: importing torchvision takes a second or two.
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+OTHER_IMAGES = (".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".dng")  # said to be passed over
 # What a file may turn out to be, whatever it is called. No format for which Pillow starts a program (EPS).
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 TEST_SHARE = 5  # one image in five is a test image where the user made no split
@@ -76,13 +77,14 @@ def _subfolders(folder: Path, root: Path) -> tuple[str, ...]:
     return tuple(entry.name for entry in _visible(folder, root) if entry.is_dir())
 
 
-def _list_classes(root: Path, part: str) -> tuple[tuple[str, ...], list[ImageFile]]:
+def _list_classes(root: Path, part: str, log: Callable) -> tuple[tuple[str, ...], list[ImageFile]]:
     """Classes and image files of root/part, sorted; part is 'train/', 'test/' or '' (the root itself)."""
     classes = _subfolders(root / part, root)
     if len(classes) < 2:
         found = f"only the class folder '{classes[0]}'" if classes else "no class folder"
         raise DataError(f"'{root / part}' holds {found}: add others, one folder of images for each class")
     files: list[ImageFile] = []
+    others: list[str] = []
     for label, name in enumerate(classes):
         folder = root / part / name
         if not name.isprintable():  # it would go into tables, figures and file names
@@ -93,24 +95,29 @@ def _list_classes(root: Path, part: str) -> tuple[tuple[str, ...], list[ImageFil
                 stat = entry.stat()
                 path = f"{part}{name}/{entry.name}"
                 files.append(ImageFile(path, label, stat.st_size, stat.st_mtime_ns))
+            elif entry.name.lower().endswith(OTHER_IMAGES):
+                others.append(f"{part}{name}/{entry.name}")
         if len(files) == before:
             raise DataError(f"the class folder '{folder}' holds no image: add images to it, or remove it")
+    if others:
+        kinds = " ".join(IMAGE_EXTENSIONS)
+        log(f"passed over {len(others):,} images such as '{one_line(others[0])}': convert them to one of {kinds}")
     return classes, files
 
 
-def _list_files(root: Path) -> tuple[tuple[str, ...], list[ImageFile], int | None]:
+def _list_files(root: Path, log: Callable) -> tuple[tuple[str, ...], list[ImageFile], int | None]:
     """Classes, image files, and how many of them (the first ones) are for training; None: yet to be split."""
     if not root.is_dir():
         raise DataError(f"no such folder: '{root}'; name the one with your class folders with --data-dir")
     # A folder of images that happens to be called 'train' is a class; one of folders is a part.
     parts = [p for p in ("train", "test") if (root / p).is_dir() and _subfolders(root / p, root)]
     if not parts:
-        return *_list_classes(root, ""), None
+        return *_list_classes(root, "", log), None
     if len(parts) == 1:
         other = "test" if parts == ["train"] else "train"
         remedy = f"add {other}/CLASS/*, or move the class folders up to have them split 80/20"
         raise DataError(f"'{root}' has class folders in {parts[0]}/ but none in {other}/: {remedy}")
-    (classes, train), (test_classes, test) = _list_classes(root, "train/"), _list_classes(root, "test/")
+    (classes, train), (test_classes, test) = (_list_classes(root, f"{part}/", log) for part in parts)
     if classes != test_classes:
         odd = sorted(set(classes) ^ set(test_classes))
         only = ", ".join(f"'{name}' only in {'train' if name in classes else 'test'}/" for name in odd)
@@ -286,7 +293,7 @@ def load_class_folders(root: Path, cache: Path, size: int, exact: bool, log: Cal
     image must be size x size already. Raises DataError for a missing folder, fewer than two classes, an empty
     class, classes that differ between train and test, a damaged image, or a split without test images.
     """
-    classes, files, given = _list_files(root)
+    classes, files, given = _list_files(root, log)
     key = _cache_key(files, size)
     arrays = _read_cache(cache, key, len(files), size, len(classes))
     if arrays is None:

@@ -110,7 +110,7 @@ def study_figures(only: list[str], figures: Path, kind: str, output_dir: Path, d
     tabled = [f for f in study.runs if f["part"] in TABLE_PARTS or RECIPE_ONLY.fullmatch(f["name"])]
     tabled = [f for f in tabled if not f["unseen_classes"]]
     if not only or "accuracy" in only:
-        yield from (f"wrote {path}" for path in plot_tables.accuracy_tables(tabled, figures))
+        yield from (f"wrote {path}" for path in plot_tables.accuracy_tables(tabled, figures, kind=kind))
 
 
 @command_line("plot_embeddings.py")

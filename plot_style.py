@@ -2,18 +2,23 @@
 
 import io
 import math
+import sys
+import warnings
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
+warnings.filterwarnings("ignore", "Glyph .* missing from")  # `save` says it once
 
 import matplotlib.pyplot as plt
+from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from losses import LOSSES, Margins
-from runs import RunError, write_whole
+from runs import make_folder, write_whole
 
 # Okabe and Ito's eight (jfly.uni-koeln.de/color), then a grey and a brown; every class is also labelled in the picture.
 CLASS_COLOURS = (
@@ -108,10 +113,11 @@ def save(figure: Figure, folder: Path, name: str, kind: str = "png") -> Path:
     metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata=metadata)
+    font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
+    letters = {c for text in figure.findobj(Text) for c in text.get_text() if c.isprintable()}
+    if lacking := "".join(sorted(c for c in letters if not font.get_char_index(ord(c)))):
+        print(f"warning: {name}: the font has no {lacking}: boxes stand for them", file=sys.stderr)
     plt.close(figure)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make {folder}: {error.strerror}; choose another --figures-dir") from None
+    make_folder(folder, "--figures-dir")
     write_whole(folder / f"{name}.{kind}", buffer.getvalue())
     return folder / f"{name}.{kind}"

@@ -168,8 +168,8 @@ def head_cell(row: dict) -> str:
     return text + (f" [{row['head_interval'][0]:.2f}, {row['head_interval'][1]:.2f}]" if row["head_interval"] else "")
 
 
-def draw_table(rows: list[dict], title: str, folder: Path, name: str) -> Path:
-    """Draw rows of `table_rows` as folder/name.png."""
+def draw_table(rows: list[dict], title: str, folder: Path, name: str, kind: str) -> Path:
+    """Draw rows of `table_rows` as folder/name.kind."""
     cells = []
     for row in rows:
         figures = [_cell(row[name], digits) for _, name, digits in FIGURES]
@@ -200,17 +200,17 @@ def draw_table(rows: list[dict], title: str, folder: Path, name: str) -> Path:
             axes.axhline(-i - 0.5, color="black", linewidth=0.3)
     axes.text(0.5, 1.3, title, weight="bold", fontsize=10)
     axes.text(0.5, -len(cells) - 1.5, NOTE, fontsize=8, va="center", color="#444444")
-    return save(figure, folder, name)
+    return save(figure, folder, name, kind)
 
 
-def accuracy_tables(runs: list[dict], folder: Path, name: str = "accuracy") -> list[Path]:
-    """Write NAME_DATASET.png and .json into `folder` for each data set among measured runs; returns the paths."""
+def accuracy_tables(runs: list[dict], folder: Path, name: str = "accuracy", kind: str = "png") -> list[Path]:
+    """Write NAME_DATASET.kind and .json into `folder` for each data set among measured runs; returns the paths."""
     written = []
     for dataset in sorted({facts["dataset"] for facts in runs}):
         chosen = [facts for facts in runs if facts["dataset"] == dataset]
         rows = table_rows(chosen)
         title = f"{copies_of(chosen)}: accuracy, angles, verification and retrieval on {images_of(chosen)}"
-        written.append(draw_table(rows, title, folder, f"{name}_{dataset}"))
+        written.append(draw_table(rows, title, folder, f"{name}_{dataset}", kind))
         write_json(folder / f"{name}_{dataset}.json", {"dataset": dataset, "rows": rows})
         written.append(folder / f"{name}_{dataset}.json")
     return written

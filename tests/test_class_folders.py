@@ -41,6 +41,15 @@ def test_own_folder_with_its_own_split(tmp_path, size):
         np.testing.assert_allclose(colours_of(images), expected, atol=1)
 
 
+def test_images_of_kinds_that_are_not_read_are_counted(tmp_path):
+    write_tree(tmp_path, True)
+    for name in ("a.HEIC", "b.gif"):
+        (tmp_path / "train" / "red" / name).write_bytes(b"a picture")
+    said = []
+    assert len(load_dataset("folder", tmp_path, None, log=said.append).train_images) == 12
+    assert len(said) == 1 and "2 images" in said[0] and "train/red/a.HEIC" in said[0] and ".png" in said[0]
+
+
 def test_large_images_are_fitted_and_cropped_at_the_centre(tmp_path):
     pixels = np.zeros((100, 300, 3), np.uint8)
     pixels[:, 100:200] = (200, 100, 50)  # only the middle third survives the crop

@@ -57,6 +57,13 @@ def test_vector_formats_repeat_too(tmp_path, kind):
     assert pictures[0] == pictures[1] and pictures[0].startswith({"svg": b"<?xml", "pdf": b"%PDF"}[kind])
 
 
+def test_letters_that_the_font_lacks_are_one_line(tmp_path, capsys):
+    run = make_run(tmp_path / "run", 2, classes=["猫", "犬", "bird", "fish"])
+    assert plot_embeddings.run_figure(run, tmp_path, "png").exists()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("warning: embedding_run: the font has no 犬猫")
+
+
 def test_few_points_and_more_classes_than_colours_are_drawn(tmp_path):
     names = [f"class {i}" for i in range(13)]
     for dim in (2, 8):
@@ -278,6 +285,8 @@ def test_held_out_classes_and_a_jpeg_copy_are_named(tmp_path, monkeypatch):
     assert "JPEG" in titles[0] and "80 test images" in titles[0]
     assert "without fig, plum" in plot_tables.table_rows(runs)[0]["title"]
     assert [path.name for path in written] == ["accuracy_cifar10.png", "accuracy_cifar10.json"]
+    (vector, _) = plot_tables.accuracy_tables(runs, tmp_path, kind="svg")
+    assert vector.name == "accuracy_cifar10.svg" and vector.read_bytes().startswith(b"<?xml")
 
 
 def test_rows_say_what_they_do_not_share_with_the_others():

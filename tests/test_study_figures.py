@@ -126,10 +126,11 @@ def test_one_figure_alone_keeps_the_captions_of_the_rest(drawn_from, command, tm
 
 @pytest.mark.parametrize("kind", ["svg", "pdf"])
 def test_vector_formats_repeat_too(drawn_from, command, tmp_path, kind):
+    names = ("sensitivity", "head_in_network", "accuracy")
     for name in "ab":
-        words = ("--figures-dir", tmp_path / name, "--format", kind, "--only", "sensitivity", "head_in_network")
+        words = ("--figures-dir", tmp_path / name, "--format", kind, "--only", *names)
         assert command(plot_embeddings.main, *words).status == 0
-    for name in ("sensitivity", "head_in_network"):
+    for name in ("sensitivity", "head_in_network", "accuracy_mnist"):
         assert (tmp_path / "a" / f"{name}.{kind}").read_bytes() == (tmp_path / "b" / f"{name}.{kind}").read_bytes()
 
 
