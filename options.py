@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from errors import one_line
 from losses import LOSSES, PRESETS, Margins, build_head
 from models import DEEPEST, LARGEST_IMAGE, SMALLEST_IMAGE
-from recipes import BASE, SCHEDULES, Settings, recipe
+from recipes import BASE, SCHEDULES, Settings, batch_for, recipe
 from runs import RunError
 
 CPU_FACTS = Path("/proc/cpuinfo")  # Linux's
@@ -89,7 +89,7 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--epochs", type=count, metavar="N")
     add("--batch-size", type=number(int, 2, 1_000_000), metavar="N")
     add("--lr", type=positive, help="peak learning rate of Muon; Adam's follows it")
-    add("--scale", type=positive, help="s, the radius of the hypersphere")
+    add("--scale", type=number(float, 1e-3, 1e6), help="s, the radius of the hypersphere")
     add("--margin", metavar="M", help="the loss's own margin: m1 of sphereface, m2 (radians) of arcface and "
         "li-arcface, m3 of cosface; for combined a preset, cm1 or cm2")  # fmt: skip
     add("--m1", type=positive, help="factor on the target angle")
@@ -118,7 +118,7 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--validation", type=number(float, 0, 0.5), default=0.0, metavar="PART",
         help="cut this part from the training set and test on it instead: for choosing settings")  # fmt: skip
     add("--output-dir", type=place, default="runs", help="folder of run folders (default: runs)")
-    add("--name", type=run_name, help="run folder's name (default: DATASET-LOSS-DIMd-seedN)")
+    add("--name", type=run_name, help="run folder's name (default: DATASET-LOSS-DIMd-seedN and -without-CLASSES)")
     add("--resume", action="store_true", help="go on with the unfinished run of that name")
     add("--overwrite", action="store_true", help="start the run of that name anew")
     add("--snapshots", action="store_true", help="keep what 2,000 test images look like after each epoch")
@@ -147,9 +147,15 @@ def own_margins(loss: str, text: str) -> dict[str, float]:
     return {own: value}
 
 
-def resolve(flags: argparse.Namespace, data_name: str, num_classes: int, held_out: Sequence[str] = ()) -> Settings:
-    """Flags over recipe: the full settings of a run. RunError, one line, for values the loss cannot take."""
+def resolve(
+    flags: argparse.Namespace, data_name: str, num_classes: int, held_out: Sequence[str] = (), images: int = 1_000_000
+) -> Settings:
+    """Flags over recipe: the full settings of a run on so many training images.
+
+    RunError, one line, for values the loss cannot take.
+    """
     values = recipe(data_name, flags.loss, flags.embedding_dim, num_classes)
+    values["batch_size"] = batch_for(values["batch_size"], images)
     if flags.margin is not None:
         own = own_margins(flags.loss, flags.margin)
         if twice := [name for name in own if getattr(flags, name) is not None]:

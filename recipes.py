@@ -91,6 +91,7 @@ BASE: dict[str, dict[str, Any]] = {
 # mnist-5k: fifteen times fewer images than MNIST, so more epochs
 SMALL_SET = {"epochs": 20, "batch_size": 128, "lr": 0.05}
 
+STEPS = 16  # an epoch, at least: see batch_for
 # For ten classes and a posterior of 0.9, CosFace's lower bound is 3.96 on the simplex and 15.1 on the circle. Clean
 # digits like a scale far above the first; CIFAR-10's noisy images are overfitted there and do best near the bound, with
 # smaller margins. ArcFace on validation images, with two convolutions a block and a momentum of 0.9: 88.7 % of 5,000 at
@@ -123,6 +124,13 @@ def recipe(dataset: str, loss: str, embedding_dim: int, num_classes: int) -> dic
     if loss == "softmax":
         values["scale_start"] = None
     return values | margins._asdict()
+
+
+def batch_for(batch_size: int, images: int) -> int:
+    """A recipe's batch, or less for so few training images that an epoch would not have STEPS steps: a power of two, at
+    least 8. ArcFace on 100, 300 and 1,000 digits, on validation images: 66, 92 and 98 % in batches of 128, and 91, 97
+    and 98 % in these."""
+    return min(batch_size, 1 << max(3, (images // STEPS).bit_length() - 1))
 
 
 def is_crowded(num_classes: int, embedding_dim: int) -> bool:

@@ -36,7 +36,7 @@ from trainer import Trainer
 def finish(trainer: Trainer, dataset: Dataset, unseen: dict[str, Tensor], folder: Path, record: dict) -> None:
     """Embed the test set; write embeddings.npz, then metrics.json, which marks the run as finished."""
     embeddings = trainer.embed(dataset.test_images)
-    trainer.check(embeddings.sum(), trainer.epoch * trainer.steps_per_epoch)
+    trainer.check(embeddings.sum(), trainer.epoch * trainer.steps_per_epoch, what="the sum of the embeddings")
     with torch.no_grad():
         predictions = trainer.head.eval().forward(embeddings.to(trainer.device)).argmax(1).cpu()
     correct, count = int((predictions == dataset.test_labels).sum()), len(dataset.test_labels)
@@ -81,7 +81,9 @@ def prepare(flags: argparse.Namespace) -> tuple[Dataset, dict[str, Tensor], dict
         raise DataError(f"no training images of class '{dataset.classes[counts.index(0)]}': add some, or leave it out")
     unseen_classes = [whole.classes[i] for i in unseen_ids]
     record = {
-        "settings": options.resolve(flags, dataset.name, len(dataset.classes), unseen_classes).to_json(),
+        "settings": options.resolve(
+            flags, dataset.name, len(dataset.classes), unseen_classes, len(dataset.train_images)
+        ).to_json(),
         "source": dataset.source, "fingerprint": dataset.fingerprint, "classes": list(dataset.classes),
         "unseen_classes": unseen_classes,
         "image_shape": list(dataset.train_images.shape[1:]), "torch": torch.__version__,
@@ -108,8 +110,7 @@ def train(flags: argparse.Namespace) -> Path:
     dataset, unseen, record = prepare(flags)
     settings = Settings.from_json(record["settings"])
     folder = flags.output_dir / (flags.name or settings.run_name())
-    state = find_run(folder, record, flags.resume, flags.overwrite)
-    if state == "finished":
+    if find_run(folder, record, flags.resume, flags.overwrite) == "finished":
         print(f"{folder} is finished already; its stored result:")
         return folder
     sizes = f"{len(dataset.train_images):,} images to train on, {len(dataset.test_images):,} to test on"
@@ -119,6 +120,10 @@ def train(flags: argparse.Namespace) -> Path:
     trainer = Trainer(settings, dataset, device)
     snapshots = Recorder(folder, flags.snapshots, dataset)
     with sole_use(folder):
+        # Asked again: another process may have been at it until now.
+        if (state := find_run(folder, record, flags.resume, flags.overwrite)) == "finished":
+            print(f"{folder} has been finished meanwhile; its stored result:")
+            return folder
         try:
             if state == "unfinished" and (folder / "checkpoint.pt").exists():
                 trainer.load_state(load_checkpoint(folder / "checkpoint.pt"), dataset.fingerprint)

@@ -10,6 +10,7 @@ import time
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
 from data import Dataset, augment, channel_statistics, to_input
@@ -21,6 +22,7 @@ from runs import BAD_CONTENT, Diverged, RunError, check_optimizer, check_state
 LR_WARMUP = 0.1  # part of training over which the learning rates rise to their peak
 HEAD_LR = 1.0  # Adam's learning rate for class weights of length 1, as a multiple of Muon's, divided by sqrt(d)
 BIAS_LR = 0.2  # the same for biases, whose scale is that of normalised activations
+NORM_MOMENTUM = 0.1  # share of the newest batch in the statistics that images are tested with: PyTorch's default
 WHITEN_IMAGES = 5000  # enough for the covariance of 2x2 patches
 EVAL_BATCH = 250  # images of up to 32 pixels, as fast as any: larger batches leave the cache
 REPORT_EVERY = 20  # steps between looks at the loss: a look waits for the device
@@ -43,6 +45,7 @@ class Trainer:
         self.head.to(device)
         sample = torch.randperm(len(dataset.train_images), generator=torch.Generator().manual_seed(0))[:WHITEN_IMAGES]
         self.backbone.init_whitening(to_input(dataset.train_images[sample].to(device), self.mean, self.std))
+        self.norms = [m for m in self.backbone.modules() if isinstance(m, _BatchNorm)]
         self.optimizers = self._make_optimizers()
         self.crowded = is_crowded(len(dataset.classes), settings.embedding_dim)
         self.images, self.labels = dataset.train_images.to(device), dataset.train_labels.to(device)
@@ -91,12 +94,18 @@ class Trainer:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     def schedule(self, step: int) -> None:
-        """Set learning rates and margin for `step` of the whole run: rates rise, then go as the schedule says."""
+        """Set learning rates and margin for `step` of the whole run: rates rise, then go as the schedule says.
+
+        And how far the normalisation's statistics look back: at first over fewer steps, or a run of few of them, on a
+        handful of images, would be tested with a good part of the statistics that it started with.
+        """
         progress = step / (self.settings.epochs * self.steps_per_epoch)
         falling = SCHEDULES[self.settings.schedule](max(0.0, progress - LR_WARMUP) / (1 - LR_WARMUP))
         rate = self.settings.lr * min((progress + 1e-3) / LR_WARMUP, falling)
         for group in (g for o in self.optimizers for g in o.param_groups):
             group["lr"] = rate * group.get("factor", 1.0)
+        for norm in self.norms:
+            norm.momentum = max(NORM_MOMENTUM, 2 / (step + 2))
         warmup, start, full = self.settings.margin_warmup, self.settings.scale_start, self.settings.scale
         grown = min(1.0, progress / warmup) if warmup else 1.0
         self.head.margin_fraction = grown
@@ -159,7 +168,8 @@ class Trainer:
                     bar.update(seen - bar.n)
         # The last step's loss is that of the weights before it: what it made of them must not reach a checkpoint.
         weights = sum(p.detach().sum() for p in (*self.backbone.parameters(), self.head.weight))
-        self.check(torch.as_tensor(weights), (self.epoch + 1) * self.steps_per_epoch)
+        self.check(torch.as_tensor(weights), (self.epoch + 1) * self.steps_per_epoch, what="the sum of the weights")
+        scale = round(float(self.head.scale), 4)
         self.swap()
         elapsed = time.perf_counter() - started
         self.seconds += elapsed
@@ -171,16 +181,16 @@ class Trainer:
             "train_accuracy": round(correct.item() / images_seen, 6),
             "images_per_second": round(images_seen / elapsed),
             "seconds": round(self.seconds, 2),
-            "scale": round(float(self.head.scale), 4),
+            "scale": scale,
         }
         self.history.append(row)
         return row
 
-    def check(self, value: Tensor, step: int, limit: float = math.inf) -> None:
+    def check(self, value: Tensor, step: int, limit: float = math.inf, what: str = "the loss") -> None:
         """Diverged, naming step, cause and remedy, when what training yields is no number or a loss over `limit`."""
         if not value.item() < limit or not math.isfinite(value.item()):
             raise Diverged(
-                f"the loss became {value.item():.4g} by step {step}: training has diverged; likely cause: "
+                f"{what} became {value.item():.4g} by step {step}: training has diverged; likely cause: "
                 f"{likely_cause(self.settings, len(self.head.weight))}; else lower --lr (now {self.settings.lr:g}), "
                 f"--scale or the margin, or try --precision fp32"
             )

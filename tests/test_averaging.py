@@ -51,6 +51,13 @@ def test_between_epochs_the_network_is_the_mean_of_a_slow_loop(make_trainer, aft
         assert (trainer.head.weight - after_each_step[-1]["head.weight"]).abs().max() > 1e-3
 
 
+def test_the_history_s_scale_is_of_the_weights_in_training(make_trainer):
+    trainer, _ = make_trainer("--averaging", 0.9, loss="adacos")
+    row = trainer.train_epoch(progress_bar=False)
+    assert row["scale"] == pytest.approx(float(trainer.other["head.scale"]), abs=1e-4)
+    assert abs(row["scale"] - float(trainer.head.scale)) > 1e-3
+
+
 def test_training_goes_on_with_the_weights_and_not_with_their_mean(make_trainer):
     heads = []
     for flags in ((), ("--averaging", DECAY)):

@@ -25,6 +25,12 @@ def test_a_loss_that_is_no_number_stops_the_run(train_tiny, tmp_path, monkeypatc
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
+def test_what_is_no_number_is_named(train_tiny, tmp_path, monkeypatch):
+    real = train.Trainer.embed
+    monkeypatch.setattr(train.Trainer, "embed", lambda self, images: real(self, images) * float("nan"))
+    assert_refused(train_tiny(tmp_path, "--name", "run"), "the sum of the embeddings became nan", "diverged")
+
+
 def test_a_diverged_run_is_marked_failed_until_it_is_started_anew(train_tiny, tmp_path):
     absurd = ("--name", "run", "--lr", "1e30")
     first = train_tiny(tmp_path, *absurd, loss="softmax")

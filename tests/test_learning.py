@@ -70,6 +70,40 @@ def test_a_scale_under_the_crowded_start_does_not_shrink(make_trainer):
         assert (np.diff(scales) > 0).any() == growing and (np.diff(scales) >= 0).all() and scales[-1] == scale
 
 
+def test_the_statistics_look_back_no_further_than_the_run_has_come(make_trainer):
+    """After its first step they are that batch's own, and soon PyTorch's running ones."""
+    trainer, _ = make_trainer("--epochs", 10)
+    trainer.backbone.train()
+    for step in range(25):
+        trainer.schedule(step)
+        assert {norm.momentum for norm in trainer.norms} == {max(0.1, 2 / (step + 2))}
+    assert trainer.norms[0].momentum == 0.1 and len(trainer.norms) == 7
+    seen = []
+    trainer.norms[-1].register_forward_hook(lambda norm, inputs, output: seen.append(inputs[0].detach()))
+    trainer.schedule(0)
+    trainer.step(trainer.images[:16], trainer.labels[:16])
+    torch.testing.assert_close(trainer.norms[-1].running_mean, seen[0].mean(0))
+    torch.testing.assert_close(trainer.norms[-1].running_var, seen[0].var(0))
+
+
+@pytest.mark.parametrize(("images", "expected"), [
+    (2, 8), (100, 8), (255, 8), (256, 16), (600, 32), (1023, 32), (1024, 64), (2048, 128), (60_000, 128)
+])  # fmt: skip
+def test_few_images_are_trained_on_in_small_batches(images, expected):
+    assert recipes.batch_for(128, images) == expected
+    assert recipes.batch_for(4, images) == 4  # a recipe's own smaller one stays
+    assert expected in (8, 128) or images // expected >= recipes.STEPS
+
+
+def test_a_batch_that_was_asked_for_is_used_however_few_the_images(make_trainer, tiny_data):
+    trainer, dataset = make_trainer()
+    assert trainer.batch == 16 and len(dataset.train_images) == 96
+    words = ["--dataset", "folder", "--data-dir", str(tiny_data), "--image-size", "16", "--loss", "arcface"]
+    for more, batch in (([], 8), (["--batch-size", "32"], 32)):
+        _, _, record = train.prepare(options.parse_flags([*words, *more]))
+        assert record["settings"]["batch_size"] == batch
+
+
 @pytest.mark.parametrize(("classes", "dim", "expected"), [
     (10, 2, True), (10, 3, True), (10, 4, True), (10, 5, False), (11, 5, True), (100, 20, True), (10, 512, False)
 ])  # fmt: skip
