@@ -233,8 +233,9 @@ def train_error(groups: dict) -> dict | None:
 
 def most_confused(members: dict[int, dict]) -> dict | None:
     """The two classes taken for each other most often, over seeds, and their share of all mistakes in per cent."""
-    counts = sum(np.array(f["confusion"]) for f in members.values() if "confusion" in f)
-    if not np.any(counts) or not (wrong := counts.sum() - counts.trace()):
+    found = [np.array(f["confusion"]) for f in members.values() if "confusion" in f]
+    counts = np.sum(found, axis=0) if found else np.zeros((2, 2))
+    if not (wrong := counts.sum() - counts.trace()):
         return None
     both = np.triu(counts + counts.T, 1)
     names = next(iter(members.values()))["classes"]

@@ -75,7 +75,7 @@ def pull(margins: Margins, degrees: float) -> float:
 
 def pulls() -> dict:
     """The pull |psi'| of each loss at its paper's margins over PULL_ANGLES, as text; Li-ArcFace's is constant."""
-    rows = []
+    rows: list[dict] = []
     for loss in PULL_LOSSES:
         margins = LOSSES[loss].margins
         cells = [f"{pull(margins, angle):.3f}" for angle in PULL_ANGLES]
