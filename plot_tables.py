@@ -131,7 +131,7 @@ def _title(first: dict, copies: set[str]) -> str:
     marks += " (pairs of these)" if marks and not first.get("validation") else ""
     marks += f", {first['test_images']:,} validation images" if first.get("validation") else ""
     marks += f", {data_title(first)}" if len(copies) > 1 else ""
-    return loss_title(first) + marks + other_net(first)
+    return loss_title(first) + marks + other_net(first) + other_weights(first)
 
 
 def _told_apart(first: dict, alike: list[dict]) -> str:
@@ -150,6 +150,13 @@ def other_net(facts: dict) -> str:
     other = "" if list(facts.get("widths", usual["widths"])) == list(usual["widths"]) else f", net {channels(facts)}"
     depth = usual.get("depth", Settings.depth)
     return other if facts.get("depth", depth) == depth else f"{other}, {facts['depth']} convolutions a block"
+
+
+def other_weights(facts: dict) -> str:
+    """', mean of the weights' or ', last weights' of a run that ends with other ones than its data set's usual run."""
+    usual = BASE[facts["dataset"].removesuffix("-5k")].get("averaging", Settings.averaging)
+    own = facts.get("averaging", usual)
+    return "" if bool(own) == bool(usual) else ", mean of the weights" if own else ", last weights"
 
 
 def _percent(share: float | None) -> float | None:

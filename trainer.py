@@ -128,13 +128,13 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         loss.backward()
-        for optimizer in self.optimizers:
-            optimizer.step()
         with torch.no_grad():
+            correct = (self.head(embeddings.detach()).argmax(1) == labels).sum()  # without margin, as in use
+            for optimizer in self.optimizers:
+                optimizer.step()
             for filters in self.backbone.filters():
                 # Batch normalisation makes a filter's length meaningless; held fixed, the rate is a turning angle.
                 filters.mul_(len(filters) ** 0.5 / filters.norm())
-            correct = (self.head(embeddings.detach()).argmax(1) == labels).sum()  # without margin, as in use
         return loss.detach(), correct
 
     def train_epoch(self, progress_bar: bool) -> dict:

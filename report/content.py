@@ -160,6 +160,25 @@ def by_scale(groups: dict, controls: list[dict]) -> list[dict]:
     return rows
 
 
+def longer(runs: list[Run], dataset: str) -> dict | None:
+    """Runs of several losses with more epochs and the mean of the weights: a row a loss, and what is ahead of what;
+    None where there are none."""
+    names = sorted({run.extra for run in runs if re.fullmatch(r"epochs=\d+-averaging=[\d.]+", run.extra)})
+    groups = group(runs, dataset=dataset, dim=DIM, held_out="", extra=names[0]) if names else {}
+    if not groups:
+        return None
+    first = next(iter(next(iter(groups.values())).values()))
+    accuracy, eer = (differences(groups, [], MEASURES[name]) for name in ("accuracy", "eer"))
+    rows = [
+        {"loss": loss, "title": LOSSES[loss].title, "n": len(members),
+         "cells": [cell(members, MEASURES[name]) for name in TABLES["low"]],
+         "softmax": accuracy[loss]["softmax"], "plain": accuracy[loss]["norm-softmax"],
+         "eer": eer[loss]["norm-softmax"]}
+        for loss, members in groups.items()
+    ]  # fmt: skip
+    return {"epochs": first["epochs"], "averaging": first["averaging"], "rows": rows}
+
+
 def ten_fold(groups: dict) -> dict | None:
     """ArcFace minus NSL at the same scale in the papers' own measure; None where they cannot be compared."""
     if "arcface" not in groups or "norm-softmax" not in groups:
@@ -270,6 +289,7 @@ def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
         "verdicts_map": margin_verdicts(groups, controls, MEASURES["map"]),
         "train_error": train_error(groups), "ten_fold": ten_fold(groups), "by_scale": by_scale(groups, controls),
         "corrected": families(groups, controls), "confused": most_confused(groups.get("arcface", {})),
+        "longer": longer(runs, name),
     }  # fmt: skip
 
 

@@ -301,6 +301,18 @@ def test_rows_say_what_they_do_not_share_with_the_others():
     assert "JPEG copy; made up" in heading and "MNIST and MNIST (JPEG copy)" in heading
 
 
+def test_rows_of_the_mean_of_the_weights_say_so():
+    runs = [
+        facts_of(averaging=0.995),
+        facts_of(),
+        facts_of(dataset="cifar10"),
+        facts_of(dataset="cifar10", averaging=0.9),
+    ]
+    assert [plot_tables.other_weights(f) for f in runs] == [", mean of the weights", "", ", last weights", ""]
+    titles = [row["title"] for row in plot_tables.table_rows(runs[:2])]
+    assert sorted("mean of the weights" in title for title in titles) == [False, True]
+
+
 def test_precision_follows_the_machine_and_makes_no_row_of_its_own():
     (row,) = plot_tables.table_rows([facts_of(seed=0), facts_of(seed=1, precision="bf16")])
     assert row["seeds"] == [0, 1]

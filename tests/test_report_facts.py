@@ -152,6 +152,22 @@ def test_an_interval_that_excludes_zero_is_not_rounded_to_touch_it():
     assert facts.difference_text([2.0, 2.5, 3.0], 1)["low"] == "+1.3"
 
 
+def test_longer_runs_are_compared_with_each_other(tmp_path):
+    more = {"epochs": 14, "averaging": 0.995}
+    for loss, accuracies in {"arcface": (0.996, 0.997, 0.9965), "softmax": (0.99, 0.9905, 0.9912)}.items():
+        for seed, accuracy in enumerate(accuracies):
+            (tmp_path / f"mnist-{loss}-512d-seed{seed}.json").write_text(json.dumps(run(loss, seed, 0.9)))
+            stored = run(loss, seed, accuracy) | more
+            name = f"mnist-{loss}-512d-seed{seed}-epochs=14-averaging=0.995"
+            (tmp_path / f"{name}.json").write_text(json.dumps(stored))
+    found = content.content(tmp_path)["main"]
+    assert found["cifar10"]["longer"] is None and found["mnist"]["accuracy"]["rows"][0]["cells"][0]["mean"] == "90.00"
+    assert (found["mnist"]["longer"]["epochs"], found["mnist"]["longer"]["averaging"]) == (14, 0.995)
+    softmax, arcface = found["mnist"]["longer"]["rows"]
+    assert (softmax["loss"], softmax["n"], softmax["softmax"], softmax["plain"]) == ("softmax", 3, None, None)
+    assert (arcface["cells"][0]["mean"], arcface["softmax"]["mean"], arcface["plain"]) == ("99.65", "+0.59", None)
+
+
 def test_what_epochs_buy_is_told_in_their_order(tmp_path):
     for epochs, accuracy, seconds in ((7, 0.99, 70.4), (2, 0.97, 20.0), (20, 0.995, 200.0)):
         name = "mnist-arcface-512d-seed0" + (f"-epochs={epochs}" if epochs != 7 else "")
