@@ -230,7 +230,9 @@ def confusion(study: Study, dataset: str) -> Drawn:
     """Confusion matrices, mean counts over seeds: softmax, norm-softmax and ArcFace, or what there is of them."""
     groups = study.main(dataset)
     shown = [loss for loss in ("softmax", "norm-softmax", "arcface") if loss in groups] or list(groups)[:3]
-    figure, panels = plt.subplots(1, len(shown), figsize=(3.7 * len(shown) + 0.4, 4.2), squeeze=False)
+    long = max(len(name) for name in groups[shown[0]][0]["classes"]) > 2
+    shape = (2.6 * len(shown) + 0.8, 3.9 if long else 3.3)
+    figure, panels = plt.subplots(1, len(shown), figsize=shape, squeeze=False, sharey=True)
     for axes, loss in zip(panels.flat, shown, strict=True):
         counts = np.mean([f["confusion"] for f in groups[loss]], axis=0)
         wrong = counts * (1 - np.eye(len(counts)))
@@ -241,8 +243,7 @@ def confusion(study: Study, dataset: str) -> Drawn:
                 axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=6.5,
                           color="white" if dark else "black", weight="bold" if i == j else "normal")  # fmt: skip
         names = groups[loss][0]["classes"]
-        turned = {"rotation": 90} if max(map(len, names)) > 2 else {}
-        axes.set_xticks(range(len(names)), names, fontsize=7, **turned)
+        axes.set_xticks(range(len(names)), names, fontsize=7, rotation=90 if long else 0)
         axes.set_yticks(range(len(names)), names, fontsize=7)
         axes.set(xlabel="predicted", title=LOSSES[loss].title)
         axes.spines[:].set_visible(False)
