@@ -101,7 +101,8 @@ def _list_classes(root: Path, part: str, log: Callable) -> tuple[tuple[str, ...]
             raise DataError(f"the class folder '{folder}' holds no image: add images to it, or remove it")
     if others:
         kinds = " ".join(IMAGE_EXTENSIONS)
-        log(f"passed over {len(others):,} images such as '{one_line(others[0])}': convert them to one of {kinds}")
+        count = f"{len(others):,} image{'s' * (len(others) > 1)}"
+        log(f"passed over {count} of other kinds, such as '{one_line(others[0])}': convert to one of {kinds}")
     return classes, files
 
 
