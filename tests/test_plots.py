@@ -57,6 +57,7 @@ def test_vector_formats_repeat_too(tmp_path, kind):
     assert pictures[0] == pictures[1] and pictures[0].startswith({"svg": b"<?xml", "pdf": b"%PDF"}[kind])
 
 
+@pytest.mark.filterwarnings("ignore:Glyph")  # pytest undoes the program's own filter
 def test_letters_that_the_font_lacks_are_one_line(tmp_path, capsys):
     run = make_run(tmp_path / "run", 2, classes=["猫", "犬", "bird", "fish"])
     assert plot_embeddings.run_figure(run, tmp_path, "png").exists()

@@ -4,7 +4,7 @@ import json
 import re
 from itertools import combinations
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
 from scipy.stats import ttest_rel
 
@@ -286,6 +286,43 @@ def test_what_the_recipe_is_made_of_is_what_was_measured():
     mnist = sum(dataset == "mnist" for dataset, *_ in trainings)
     assert f"All {len(trainings)} trainings, seven of them on MNIST," in TEXT and mnist == 7
     assert f"({len(runs)} rows: one for each decay tried)" in TEXT
+
+
+def test_with_more_training_softmax_is_level_with_arcface():
+    name = "-epochs=14-averaging=0.995"
+    found = {loss: values(loss, name, "accuracy", "head", "value") for loss in ("arcface", "softmax", "norm-softmax")}
+    errors = {loss: values(loss, name, "verification", "eer") for loss in found}
+    assert all(sorted(own) == [0, 1, 2, 3, 4] for own in (*found.values(), *errors.values()))
+    said = [f"{fmean(own.values()):.2f} ± {stdev(own.values()):.2f}" for own in found.values()]
+    assert f"ArcFace has {said[0]} %, softmax {said[1]} and normalised softmax {said[2]}:" in TEXT
+    assert (
+        paired_interval(found["arcface"], found["softmax"])[0]
+        < 0
+        < paired_interval(
+            values("arcface", "", "accuracy", "head", "value"), values("softmax", "", "accuracy", "head", "value")
+        )[0]
+    )
+    for pair in combinations(found.values(), 2):
+        low, high = paired_interval(*pair)
+        assert low <= 0 <= high
+    eer = [f"{fmean(own.values()):.2f}" for own in errors.values()]
+    assert f"ArcFace's {eer[0]} % stays below softmax's {eer[1]} and normalised softmax's {eer[2]}" in TEXT
+    for base in ("softmax", "norm-softmax"):
+        assert paired_interval(errors["arcface"], errors[base])[1] < 0
+
+
+def test_what_was_tried_on_mnist_is_what_is_stored():
+    found = json.loads((ROOT / "report" / "results" / "recipe_search_mnist.json").read_text())["runs"]
+    assert len(found) == 11 and "On MNIST eleven more, trained on 40,000 images and tested on 20,000 others" in TEXT
+    means = []
+    for name in ("errors", "averaged_errors"):
+        for changed in ({"epochs": 14}, {}):
+            errors = [run[name] for run in found if run["changed"] == changed]
+            assert len(errors) == 2
+            means.append(f"{fmean(errors) + 1e-9:.0f}")
+    longer, recipe, longer_mean, recipe_mean = means
+    said = f"left {longer} errors in place of {recipe}, with the mean of the weights {longer_mean} in place of"
+    assert f"{said} {recipe_mean} (means of two seeds)." in TEXT
 
 
 def test_what_twice_the_epochs_buy():
