@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-import options
 import snapshots
 import train
 from losses import build_head
-from recipes import Settings
 from runs import load_checkpoint, read_arrays, read_json
 from training_helpers import assert_same, everything
 
@@ -55,15 +53,12 @@ def test_the_last_snapshot_is_the_finished_run(recorded):
     assert last["train_angles"].shape == (96,) and last["train_angles"].dtype == np.float16
 
 
-def test_snapshots_differ_from_each_other_and_begin_before_training(recorded, tiny_data):
+def test_snapshots_differ_from_each_other_and_begin_before_training(recorded, make_trainer):
     states = [read_arrays(path) for path in sorted((recorded / "snapshots").iterdir())]
     for before, after in itertools.pairwise(states):
         assert not np.array_equal(before["embeddings"], after["embeddings"])
         np.testing.assert_array_equal(before["test_labels"], after["test_labels"])
-    words = ["--dataset", "folder", "--data-dir", str(tiny_data), "--image-size", "16", "--loss", "arcface"]
-    words += ["--embedding-dim", "2", "--epochs", "3", "--batch-size", "16"]
-    dataset, _, record = train.prepare(options.parse_flags(words))
-    untrained = train.Trainer(Settings.from_json(record["settings"]), dataset, torch.device("cpu"))
+    untrained, dataset = make_trainer(dim=2)
     np.testing.assert_array_equal(states[0]["weights"], untrained.head.weight.detach())
     order = torch.randperm(32, generator=torch.Generator().manual_seed(0))
     np.testing.assert_allclose(
