@@ -86,6 +86,22 @@ def test_the_statistics_look_back_no_further_than_the_run_has_come(make_trainer)
     torch.testing.assert_close(trainer.norms[-1].running_var, seen[0].var(0))
 
 
+def test_correct_predictions_are_those_of_the_weights_before_the_step(make_trainer):
+    trainer, _ = make_trainer("--lr", 5)
+    trainer.backbone.train()
+    images, labels = trainer.images[::6], trainer.labels[::6]
+    trainer.schedule(2)  # full rate: the step turns the class weights round
+    for _ in range(3):
+        with torch.no_grad(), trainer.autocast():
+            embeddings = trainer.backbone(training.to_input(images, trainer.mean, trainer.std))
+            expected = int((trainer.head(embeddings).argmax(1) == labels).sum())
+        _, correct = trainer.step(images, labels)
+        with torch.no_grad():
+            after = int((trainer.head(embeddings).argmax(1) == labels).sum())
+        assert int(correct) == expected
+    assert after != expected
+
+
 @pytest.mark.parametrize(("images", "expected"), [
     (2, 8), (100, 8), (255, 8), (256, 16), (600, 32), (1023, 32), (1024, 64), (2048, 128), (60_000, 128)
 ])  # fmt: skip

@@ -94,7 +94,7 @@ def test_which_classes_share_a_direction_in_the_drawn_runs(tmp_path):
     assert plane(tmp_path)["crowded"] == {"mnist": None, "cifar10": None}
     put("softmax", (0, 90, 180, 270), 0.75)
     put("arcface", (0, 70, 180, 270), 0.875)
-    put("cosface", (0, 90, 92, 270), 0.5)
+    put("cosface", (0, 50, 52, 270), 0.5)
     put("adacos", (0, 91, 180, 271), 0.8)
     put("norm-softmax", (0, 92, 90, 3), 0.625)
     found = plane(tmp_path)["crowded"]["mnist"]
