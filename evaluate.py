@@ -14,19 +14,10 @@ from typing import Any
 import numpy as np
 
 import metrics as measure
+from checkpoints import check_weights, load_checkpoint
 from errors import UserError, command_line, one_line
 from options import Parser, pick_device, place
-from runs import (
-    AGAIN,
-    BAD_CONTENT,
-    RunError,
-    check_weights,
-    finished_runs,
-    load_checkpoint,
-    read_arrays,
-    read_json,
-    write_json,
-)
+from runs import AGAIN, BAD_CONTENT, RunError, finished_runs, read_arrays, read_json, write_json
 
 NEIGHBOURS = 5
 WIDEST_MATRIX = 20  # classes; a wider confusion matrix does not fit a terminal

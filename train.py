@@ -13,22 +13,12 @@ from torch import Tensor
 
 import options
 from bounds import feasibility_warnings
+from checkpoints import load_checkpoint, save_checkpoint
 from data import DataError, Dataset, hold_out_classes, load_dataset, validation_split
 from errors import command_line
 from metrics import near_chance
 from recipes import Settings, recipe
-from runs import (
-    Diverged,
-    find_run,
-    load_checkpoint,
-    read_json,
-    save_checkpoint,
-    sole_use,
-    start_folder,
-    write_arrays,
-    write_history,
-    write_json,
-)
+from runs import Diverged, find_run, read_json, sole_use, start_folder, write_arrays, write_history, write_json
 from snapshots import Recorder
 from trainer import Trainer
 

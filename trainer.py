@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
+from checkpoints import check_optimizer, check_state
 from data import Dataset, augment, channel_statistics, to_input
 from losses import build_head
 from models import Backbone, build_backbone
 from recipes import SCHEDULES, Settings, is_crowded, likely_cause
-from runs import BAD_CONTENT, Diverged, RunError, check_optimizer, check_state
+from runs import BAD_CONTENT, Diverged, RunError
 
 LR_WARMUP = 0.1  # part of training over which the learning rates rise to their peak
 HEAD_LR = 1.0  # Adam's learning rate for class weights of length 1, as a multiple of Muon's, divided by sqrt(d)

@@ -6,8 +6,9 @@ import torch
 
 import evaluate
 import train
+from checkpoints import load_checkpoint
 from data import load_dataset
-from runs import load_checkpoint, read_arrays
+from runs import read_arrays
 from training_helpers import STEPS, assert_same, at_step, everything, interrupt
 
 DECAY = 0.3  # reached within the first epoch: at first the mean looks back over fewer steps

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import evaluate
+from checkpoints import load_checkpoint
 from command_helpers import Touch, assert_refused, content_and_times
-from runs import load_checkpoint
 
 
 def broken_checkpoints(good: bytes, canary: Path) -> dict:

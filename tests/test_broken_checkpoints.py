@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from checkpoints import load_checkpoint
 from command_helpers import Touch, assert_refused, content
 from damage_helpers import FLIPS, boundaries, flip, refused_or_same, repacked, saved, spread
-from runs import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("no_hang")
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import plot_embeddings
+from checkpoints import load_checkpoint
 from command_helpers import assert_refused, content
 from damage_helpers import FLIPS, flip, spread
 from results_helpers import FIGURES, strip_figures
-from runs import load_checkpoint, read_json
+from runs import read_json
 
 pytestmark = pytest.mark.usefixtures("no_hang")
 

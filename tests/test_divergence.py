@@ -6,8 +6,9 @@ import pytest
 
 import recipes
 import train
+from checkpoints import load_checkpoint
 from command_helpers import assert_refused, content_and_times
-from runs import load_checkpoint, read_json
+from runs import read_json
 from training_helpers import STEPS
 
 

@@ -11,8 +11,9 @@ import evaluate
 import recipes
 import train
 import trainer as training
+from checkpoints import load_checkpoint
 from data import load_dataset, to_input
-from runs import load_checkpoint, read_arrays, read_json
+from runs import read_arrays, read_json
 from training_helpers import assert_same, everything, history_of, timeless
 
 

@@ -15,8 +15,8 @@ import pytest
 import options
 import runs
 import train
+from checkpoints import load_checkpoint
 from command_helpers import assert_refused
-from runs import load_checkpoint
 from training_helpers import STEPS, assert_same, at_step, everything, full_disk, interrupt
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -149,7 +149,7 @@ def test_ctrl_c_in_a_real_process_leaves_a_run_to_resume(train_tiny, uninterrupt
 
 
 def test_a_real_limit_on_what_may_be_written_is_one_clear_line(train_tiny, uninterrupted, tmp_path, tiny_data):
-    lines = ["import resource, runs", "real = runs.save_checkpoint", "def save(path, content):",
+    lines = ["import resource, checkpoints", "real = checkpoints.save_checkpoint", "def save(path, content):",
              "    if content['epoch'] == 2: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))",
              "    real(path, content)", "train.save_checkpoint = save"]  # fmt: skip
     done = in_a_process(lines, words_of(tmp_path, tiny_data), stdout=subprocess.DEVNULL)

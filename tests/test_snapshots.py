@@ -9,8 +9,9 @@ import torch
 
 import snapshots
 import train
+from checkpoints import load_checkpoint
 from losses import build_head
-from runs import load_checkpoint, read_arrays, read_json
+from runs import read_arrays, read_json
 from training_helpers import assert_same, everything
 
 EPOCHS = 3

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 import train
-from runs import load_checkpoint, read_arrays, read_json
+from checkpoints import load_checkpoint
+from runs import read_arrays, read_json
 
 TIMES = {"seconds", "images_per_second", "train_seconds"}
 STEPS = 6  # a default run here has three epochs of 96 images in batches of 16
