@@ -19,10 +19,7 @@ def head_cost(study: Study) -> Drawn:
     try:
         head = read_json(path, "delete it and run benchmark.py")["head"]
         by_count = {int(count): entry for count, entry in head["classes"].items()}
-        names = [
-            *LOSSES,
-            *(n for entry in by_count.values() for n in entry if n not in LOSSES),
-        ]  # what heads stand beside
+        names = dict.fromkeys([*LOSSES, *(name for entry in by_count.values() for name in entry)])  # ours, then others
         cost = {name: {c: entry[name] for c, entry in by_count.items() if name in entry} for name in names}
     except KeyError:
         raise NotStored("the head part of benchmark.json: run benchmark.py head") from None
