@@ -25,7 +25,7 @@ HEAD_LR = 1.0  # Adam's learning rate for class weights of length 1, as a multip
 BIAS_LR = 0.2  # the same for biases, whose scale is that of normalised activations
 NORM_MOMENTUM = 0.1  # share of the newest batch in the statistics that images are tested with: PyTorch's default
 WHITEN_IMAGES = 5000  # enough for the covariance of 2x2 patches
-EVAL_BATCH = 250  # images of up to 32 pixels, as fast as any: larger batches leave the cache
+EVAL_BATCH = 100  # images of up to 32 pixels: larger batches leave the cache and are given fresh memory every time
 REPORT_EVERY = 20  # steps between looks at the loss: a look waits for the device
 EXPLODED = 100  # times ln C + s: margins alone bring a bounded head's loss to about a tenth of this
 
