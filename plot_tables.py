@@ -240,37 +240,42 @@ def images_of(runs: list[dict]) -> str:
 
 
 def markdown(runs: list[dict]) -> str:
-    """The accuracy tables of measured runs as Markdown, one table a data set, each with its source of pixels."""
+    """The accuracy tables of measured runs of one dimension as Markdown: for each data set, with its source of pixels,
+    the study's main part and then what it varies."""
     parts = []
     for dataset in sorted({facts["dataset"] for facts in runs}, reverse=True):
         chosen = [facts for facts in runs if facts["dataset"] == dataset]
-        titles = ["loss", "d", "epochs", "seeds", "accuracy, %", *(title for title, _, _ in FIGURES)]
         sources = "; ".join(sorted({facts["source"] for facts in chosen}))
-        lines = [f"**{copies_of(chosen)}** ({sources}), {images_of(chosen)}:", ""]
-        lines += ["| " + " | ".join(titles) + " |", "| --- " + "| ---: " * (len(titles) - 1) + "|"]
-        for row in table_rows(chosen):
-            cells = [
-                row["title"],
-                str(row["embedding_dim"]),
-                str(row["epochs"]),
-                str(len(row["seeds"])),
-                head_cell(row),
-            ]
-            cells += [_cell(row[name], digits) for _, name, digits in FIGURES]
-            lines.append("| " + " | ".join(cells) + " |")
-        parts.append("\n".join((*lines, *training_times(chosen))))
+        parts.append(f"**{copies_of(chosen)}** ({sources}), {images_of(chosen)}:")
+        main = [facts for facts in chosen if facts.get("part", "main") == "main"]
+        varied = [facts for facts in chosen if facts.get("part", "main") != "main"]
+        parts.append(markdown_table(main or varied))
+        if main and varied:
+            parts += ["The same with other scales or more training:", markdown_table(varied)]
+        parts.append(training_times(chosen))
     return "\n\n".join(parts)
 
 
-def training_times(runs: list[dict]) -> list[str]:
-    """A line of Markdown, after an empty one: how long the runs in the most dimensions trained, by device."""
+def markdown_table(runs: list[dict]) -> str:
+    """One table of `markdown`, a row for runs that differ only in their seed."""
+    titles = ["loss", "epochs", "seeds", "accuracy, %", *(title for title, _, _ in FIGURES)]
+    lines = ["| " + " | ".join(titles) + " |", "| --- " + "| ---: " * (len(titles) - 1) + "|"]
+    for row in table_rows(runs):
+        cells = [row["title"], str(row["epochs"]), str(len(row["seeds"])), head_cell(row)]
+        cells += [_cell(row[name], digits) for _, name, digits in FIGURES]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def training_times(runs: list[dict]) -> str:
+    """How long the runs in the most dimensions trained, by device, as a sentence."""
     most = max(facts["embedding_dim"] for facts in runs)
     by_device: dict[str, list[float]] = {}
     for facts in runs:
         if facts["embedding_dim"] == most:
             by_device.setdefault(f"{facts['device']}, {facts['precision']}", []).append(facts["train_seconds"])
     spans = [f"{span_of_times(times)} on {device}" for device, times in sorted(by_device.items())]
-    return ["", f"A run in {most} dimensions trained for {'; '.join(spans)}."]
+    return f"A run in {most} dimensions trained for {'; '.join(spans)}."
 
 
 def span_of_times(seconds: list[float]) -> str:
