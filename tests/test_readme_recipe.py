@@ -1,0 +1,79 @@
+"""README's section on where the recipe comes from, against the stored trials."""
+
+import json
+import re
+from pathlib import Path
+from statistics import fmean
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+
+
+def tried(changed: dict, averaging: float | None = None, seed: int | None = None) -> str:
+    """The mean validation accuracy of CIFAR-10's runs with these changes, as the README writes it."""
+    found = json.loads((ROOT / "report" / "results" / "recipe_search.json").read_text())
+    name = "averaged_accuracy" if averaging else "accuracy"
+    values = {run["seed"]: run[name] for run in found["runs"] if run["dataset"] == "cifar10"
+              and run["changed"] == changed and averaging in (None, run.get("averaging"))
+              and seed in (None, run["seed"])}  # fmt: skip
+    return f"{fmean(100 * value for value in values.values()):.2f}"
+
+
+def test_what_the_recipe_is_made_of_is_what_was_measured():
+    fast, deep = {"momentum": 0.8}, {"momentum": 0.8, "depth": 3, "residual": True}
+    in_time = deep | {"epochs": 7.4}
+    rows = (tried({}), tried(fast), tried(fast, 0.995), tried(in_time, 0.995), tried(deep, 0.995))
+    table = TEXT.split("| step by step |")[1].split("What was left out")[0]
+    assert re.findall(r"\| (\d\d\.\d\d) \|", table) == [*rows]
+    assert f"| first row, seed 0: {tried({}, seed=0)} |" in TEXT and f"| fourth row: {rows[3]} |" in TEXT
+    for said, changes in (
+        ("a wider last block (seed 0) | {} and {}", [{"epochs": 8.5, "widths": [64, 256, 384]},
+                                                     {"epochs": 7.3, "widths": [64, 256, 512]}]),
+        ("label smoothing (seed 0) | {}", [{"label_smoothing": 0.1}]),
+        ("cutout (seed 0) | {} and {}", [{"cutout": 8}, {"cutout": 12}]),
+        ("larger shifts (seed 0) | {} and {}", [{"shift": 3}, {"shift": 4}]),
+        ("ReLU and SiLU (seed 0) | {} and {}", [{"activation": "relu"}, {"activation": "silu"}]),
+    ):  # fmt: skip
+        assert f"| {said.format(*map(tried, changes))} | the same |" in TEXT
+    narrower = [tried({"epochs": epochs, "widths": list(widths)}) for epochs, widths in (
+        (13, (64, 192, 256)), (17, (48, 192, 192)), (13.4, (32, 256, 256)), (27, (32, 128, 256)),
+        (14.4, (32, 192, 384)))]  # fmt: skip
+    assert f"| narrower nets for more epochs, five of them (seed 0) | {min(narrower)} to {max(narrower)} |" in TEXT
+    sizes = {9.1: ([[0.3, 16], [1.0, 32]], [[0.4, 20], [1.0, 32]]), 12.2: ([[0.4, 16], [0.7, 24], [1.0, 32]],)}
+    smaller = [tried(deep | {"epochs": epochs, "image_sizes": schedule}, 0.995)
+               for epochs, schedules in sizes.items() for schedule in schedules]  # fmt: skip
+    assert f"at first (one or two seeds) | {min(smaller)} to {max(smaller)} |" in TEXT
+    of_two = [
+        tried(fast | {"epochs": 13, "image_sizes": [first, [1.0, 32]]}, 0.995) for first in ([0.3, 16], [0.5, 24])
+    ]
+    said = f"at first (seed 0) | {of_two[0]} and {of_two[1]} | third row, seed 0: {tried(fast, 0.995, seed=0)} |"
+    assert said in TEXT
+    for said, changes in (
+        ("no residual connection", {"momentum": 0.8, "depth": 3, "epochs": 7.4}),
+        ("mirroring every other epoch in place of at random", deep | {"epochs": 7.3, "flip": "alternating"}),
+        ("a narrower first half for 10.9 epochs", deep | {"epochs": 10.9, "widths": [48, 192, 256]}),
+    ):
+        assert f"| {said} (two seeds) | {tried(changes, 0.995)} | the same |" in TEXT
+    runs = json.loads((ROOT / "report" / "results" / "recipe_search.json").read_text())["runs"]
+    trainings = {(run["dataset"], run["seed"], str(run["changed"])) for run in runs}
+    mnist = sum(dataset == "mnist" for dataset, *_ in trainings)
+    assert f"All {len(trainings)} trainings, seven of them on MNIST," in TEXT and mnist == 7
+    assert f"({len(runs)} rows: one for each decay tried)" in TEXT
+    by_setting: dict[str, list[float]] = {}
+    for run in (run for run in runs if run["dataset"] == "cifar10" and run.get("averaging") == 0.995):
+        by_setting.setdefault(str(run["changed"]), []).append(100 * run["averaged_accuracy"])
+    assert f"differ by up to {max(max(found) - min(found) for found in by_setting.values()):.1f} points" in TEXT
+
+
+def test_what_was_tried_on_mnist_is_what_is_stored():
+    found = json.loads((ROOT / "report" / "results" / "recipe_search_mnist.json").read_text())["runs"]
+    assert len(found) == 11 and "On MNIST eleven more, trained on 40,000 images and tested on 20,000 others" in TEXT
+    means = []
+    for name in ("errors", "averaged_errors"):
+        for changed in ({"epochs": 14}, {}):
+            errors = [run[name] for run in found if run["changed"] == changed]
+            assert len(errors) == 2
+            means.append(f"{fmean(errors) + 1e-9:.0f}")
+    longer, recipe, longer_mean, recipe_mean = means
+    said = f"left {longer} errors in place of {recipe}, with the mean of the weights {longer_mean} in place of"
+    assert f"{said} {recipe_mean} (means of two seeds)." in TEXT
