@@ -64,7 +64,7 @@ TABLES = {
     "accuracy": ("accuracy", "nearest_mean", "neighbours"),
     "embedding": ("intra", "inter", "w_ec", "eer", "tar", "map"),
     "low": ("accuracy", "intra", "inter", "eer"),
-    "open": ("to_weight", "eer", "rank_1", "map"),
+    "open": ("to_weight", "w_ec", "eer", "rank_1", "map"),
 }
 
 

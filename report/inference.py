@@ -35,7 +35,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def kept(family: dict[str, list[float] | None], level: float = 0.05) -> dict:
-    """Which of a family's paired differences have a mean other than 0 after Holm's correction: their titles.
+    """Which of a family's paired differences have a mean other than 0 after Holm's correction, and above it: titles.
 
     family: {title: differences over seeds}; what has fewer than two is no test and does not count.
     """
@@ -45,6 +45,7 @@ def kept(family: dict[str, list[float] | None], level: float = 0.05) -> dict:
         "tested": len(tests),
         "single": sum(p < level for p in tests.values()),
         "kept": [title for title, p in corrected.items() if p < level],
+        "above": [title for title, p in corrected.items() if p < level and fmean(family[title] or []) > 0],
     }
 
 

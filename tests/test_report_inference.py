@@ -46,9 +46,16 @@ def test_a_family_is_corrected_by_how_many_it_tests():
     clear, likely = [1.0, 1.1, 0.9, 1.05], [1.0, 0.4, 0.2, 0.6]
     p = stats.ttest_1samp(likely, 0).pvalue
     assert 0.025 < p < 0.05
-    assert inference.kept({"a": clear, "b": likely}) == {"tested": 2, "single": 2, "kept": ["a", "b"]}
+    assert inference.kept({"a": clear, "b": likely}) == {
+        "tested": 2,
+        "single": 2,
+        "kept": ["a", "b"],
+        "above": ["a", "b"],
+    }
     more = {"a": clear, "b": likely, "c": [0.1, -0.1, 0.0, 0.2]}
-    assert inference.kept(more) == {"tested": 3, "single": 2, "kept": ["a"]}
+    assert inference.kept(more) == {"tested": 3, "single": 2, "kept": ["a"], "above": ["a"]}
+    below = inference.kept(more | {"a": [-value for value in clear]})
+    assert (below["kept"], below["above"]) == (["a"], [])
     assert inference.kept({**more, "d": None, "e": [2.0]}) == inference.kept(more)
 
 
