@@ -4,7 +4,6 @@ Every picture, whatever its size and mode, becomes uint8 RGB (or grey) of one sq
 applied, transparency laid on white, 16-bit greys scaled to 8 bits, short side fitted, centre cropped.
 """
 
-import contextlib
 import hashlib
 import os
 import stat
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 
 from errors import UserError, one_line
-from runs import check_archive
+from runs import RunError, check_archive, write_whole
 
 # The extensions of torchvision.datasets.folder, copied: importing torchvision takes a second or two.
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -89,7 +88,7 @@ def _list_classes(root: Path, part: str, log: Callable) -> tuple[tuple[str, ...]
         folder = root / part / name
         if not name.isprintable():  # it would go into tables, figures and file names
             raise DataError(f"the class folder '{folder}' has a name of other than printable UTF-8: rename it")
-        before = len(files)
+        before, passed_over = len(files), len(others)
         for entry in _visible(folder, root):
             if entry.name.lower().endswith(IMAGE_EXTENSIONS) and entry.is_file():
                 stat = entry.stat()
@@ -98,12 +97,23 @@ def _list_classes(root: Path, part: str, log: Callable) -> tuple[tuple[str, ...]
             elif entry.name.lower().endswith(OTHER_IMAGES):
                 others.append(f"{part}{name}/{entry.name}")
         if len(files) == before:
-            raise DataError(f"the class folder '{folder}' holds no image: add images to it, or remove it")
+            what = f" but {len(others) - passed_over:,} of other kinds" if len(others) > passed_over else ""
+            what = what or (" but folders" if _subfolders(folder, root) else "")
+            raise DataError(f"the class folder '{folder}' holds no image{what}: {_remedy(what)}")
     if others:
         kinds = " ".join(IMAGE_EXTENSIONS)
         count = f"{len(others):,} image{'s' * (len(others) > 1)}"
         log(f"passed over {count} of other kinds, such as '{one_line(others[0])}': convert to one of {kinds}")
     return classes, files
+
+
+def _remedy(found: str) -> str:
+    """What to do about a class folder without images; found: what it has in their place."""
+    if "kinds" in found:
+        return f"convert them to one of {' '.join(IMAGE_EXTENSIONS)}"
+    if found:
+        return "images lie in DIR/CLASS/, or in DIR/train/CLASS/ and DIR/test/CLASS/, in small letters"
+    return "add images to it, or remove it"
 
 
 def _list_files(root: Path, log: Callable) -> tuple[tuple[str, ...], list[ImageFile], int | None]:
@@ -274,17 +284,11 @@ def _read_cache(path: Path, key: str, count: int, size: int, classes: int) -> di
 
 
 def _write_cache(path: Path, log: Callable, **arrays) -> None:
-    """Writes under a temporary name first: a killed run leaves no half cache. A full disk is no error."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    """Keeps what was decoded; a full disk or a read-only folder is no error."""
     try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(temporary, path)
-    except OSError as error:
-        log(f"the decoded images could not be kept for the next run ({error.strerror})")
-    finally:
-        with contextlib.suppress(OSError):  # a read-only folder
-            temporary.unlink()
+        write_whole(path, lambda file: np.savez(file, **arrays))
+    except RunError as error:
+        log(f"the decoded images are not kept for the next run: {error}")
 
 
 def load_class_folders(root: Path, cache: Path, size: int, exact: bool, log: Callable) -> FolderImages:

@@ -17,7 +17,7 @@ import metrics as measure
 from checkpoints import check_weights, load_checkpoint
 from errors import UserError, command_line, one_line
 from options import Parser, pick_device, place
-from runs import AGAIN, BAD_CONTENT, RunError, finished_runs, read_arrays, read_json, write_json
+from runs import AGAIN, BAD_CONTENT, RunError, finished_runs, read_arrays, read_json, sole_use, write_json
 
 NEIGHBOURS = 5
 WIDEST_MATRIX = 20  # classes; a wider confusion matrix does not fit a terminal
@@ -100,7 +100,11 @@ def train_embeddings(folder: Path, facts: dict, data_dir: Path, device: str) -> 
     if facts["dataset"] == "mnist-5k":  # was all there was then: the whole of MNIST may lie there now
         dataset = load_embedded()
     else:
-        dataset = load_dataset(facts["dataset"], data_dir, facts["image_size"], log=lambda line: None)
+        dataset = load_dataset(facts["dataset"], data_dir, facts["image_size"], download=False, log=lambda line: None)
+        if dataset.name != facts["dataset"]:  # the sample, where MNIST was not to be had
+            raise RunError(
+                f"{folder} was trained on {facts['dataset']}, which {data_dir} lacks: name it with --data-dir"
+            )
     if facts["unseen_classes"]:
         dataset = hold_out_classes(dataset, facts["unseen_classes"])[0]
     if facts["validation"]:
@@ -187,6 +191,7 @@ def evaluate_run(folder: Path, data_dir: Path, again: bool = False, device: str 
     """
     facts = read_json(folder / "metrics.json")
     if again or "verification" not in facts:
+        before = dict(facts)
         test = read_arrays(folder / "embeddings.npz")
         try:
             train_x, train_y = train_embeddings(folder, facts, data_dir, device)
@@ -199,8 +204,11 @@ def evaluate_run(folder: Path, data_dir: Path, again: bool = False, device: str 
             summary(facts)
         except BAD_CONTENT as error:
             raise RunError(f"{folder}: its files do not fit together ({error}); train that run again") from None
-        write_json(folder / "curves.json", take_curves(facts))
-        write_json(folder / "metrics.json", facts)
+        with sole_use(folder):
+            if read_json(folder / "metrics.json") != before:
+                raise RunError(f"{folder} has been trained or measured anew meanwhile: measure it again")
+            write_json(folder / "curves.json", take_curves(facts))
+            write_json(folder / "metrics.json", facts)
     try:
         summary(facts)
     except BAD_CONTENT:
@@ -236,6 +244,9 @@ def summary(facts: dict) -> str:
         lines.append(f"  verification, 10 folds of {folds['pairs']:,} pairs: {folds['mean']:.2%} ± {folds['std']:.2%}")
     if way := facts.get("unseen_to_weight"):
         lines.append(f"  held-out images to the nearest class weight: median {way['median']:.1f} degrees")
+    for name, figures in (("verification", pairs), ("retrieval", found)):
+        if why := figures.get("impossible"):
+            lines.append(f"  {name}: not measured ({why})")
     if "rank_1" in found:
         lines.append(f"  retrieval: rank-1 {found['rank_1']:.2%}  R-precision {found['r_precision']:.2%}  "
                      f"MAP@R {found['map_at_r']:.2%}")  # fmt: skip
@@ -296,6 +307,8 @@ def main() -> int:
     if flags.images:
         if len(flags.runs) != 1:
             raise RunError(f"{len(flags.runs)} runs named before --images: name one, then --images and the pictures")
+        if flags.again:
+            raise RunError("--again measures runs, --images only reads one: give one of the two")
         print(predict_images(Path(flags.runs[0]), flags.images, flags.device))
         return 0
     import plot_tables

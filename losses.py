@@ -48,7 +48,7 @@ class Loss(NamedTuple):
 
 LOSSES = {
     "softmax": Loss(Margins(), None, "Softmax", "CosFace Eq. 1 without bias, arXiv:1801.09414"),
-    "norm-softmax": Loss(Margins(), None, "Norm-softmax", "NSL, CosFace Eq. 2, arXiv:1801.09414"),
+    "norm-softmax": Loss(Margins(), None, "Norm-softmax", "NSL, CosFace Eq. 3, arXiv:1801.09414"),
     "sphereface": Loss(Margins(m1=1.35), "m1", "SphereFace", "arXiv:1704.08063, m1 as in ArcFace Table 2"),
     "cosface": Loss(Margins(m3=0.35), "m3", "CosFace", "LMCL, arXiv:1801.09414 Eq. 4"),
     "arcface": Loss(Margins(m2=0.5), "m2", "ArcFace", "arXiv:1801.07698 Eq. 3"),

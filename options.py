@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from data import FOLDER_SIZE, NATIVE_SIZE
 from errors import one_line
 from losses import LOSSES, PRESETS, Margins, build_head
 from models import DEEPEST, LARGEST_IMAGE, SMALLEST_IMAGE
@@ -174,9 +175,11 @@ def resolve(
         build_head(flags.loss, 1, num_classes, scale=values["scale"], m1=margins.m1, m2=margins.m2, m3=margins.m3)
     except ValueError as error:
         raise RunError(str(error)) from None
+    # The usual size is no setting of its own: with and without the flag it is one run.
+    image_size = None if flags.image_size == NATIVE_SIZE.get(flags.dataset, FOLDER_SIZE) else flags.image_size
     return Settings(
         dataset=data_name, loss=flags.loss, embedding_dim=flags.embedding_dim, seed=flags.seed,
-        hold_out=tuple(held_out), image_size=flags.image_size, validation=flags.validation,
+        hold_out=tuple(held_out), image_size=image_size, validation=flags.validation,
         precision=pick_precision(flags.precision, flags.device), schedule=flags.schedule, **values,
     )  # fmt: skip
 

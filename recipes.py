@@ -92,7 +92,7 @@ BASE: dict[str, dict[str, Any]] = {
 # mnist-5k: fifteen times fewer images than MNIST, so more epochs
 SMALL_SET = {"epochs": 20, "batch_size": 128, "lr": 0.05}
 
-STEPS = 16  # an epoch, at least: see batch_for
+STEPS = 16  # an epoch, at least, where there are images enough: see batch_for
 # For ten classes and a posterior of 0.9, CosFace's lower bound is 3.96 on the simplex and 15.1 on the circle. Clean
 # digits like a scale far above the first; CIFAR-10's noisy images are overfitted there and do best near the bound, with
 # smaller margins. ArcFace on validation images, with two convolutions a block and a momentum of 0.9: 88.7 % of 5,000 at

@@ -10,9 +10,9 @@ import math
 import os
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from errors import UserError
 
@@ -33,9 +33,10 @@ class Diverged(RunError):
     """Training came to numbers of no use: the run cannot be resumed."""
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Write beside `path`, then rename into place, so that a crash leaves the old file or the new one.
 
+    content: the bytes, or what writes them into a file that it is given.
     Two processes that write one file at once do so beside each other; the later one's stays. Raises RunError, naming
     the file and the reason, when it cannot be written; nothing is left behind then.
     """
@@ -45,7 +46,7 @@ def write_whole(path: Path, content: bytes) -> None:
             if _abandoned(left):
                 left.unlink(missing_ok=True)
         with open(partial, "xb") as file:  # x: were there a link of that name, writing would follow it
-            file.write(content)
+            content(file) if callable(content) else file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -161,7 +162,7 @@ def sole_use(folder: Path) -> Iterator[None]:
         fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(place)
-        raise RunError(f"another process is training in {folder}: wait for it or choose another --name") from None
+        raise RunError(f"another process is at work in {folder}: wait for it or choose another --name") from None
     except OSError:
         pass  # a file system without locks
     try:

@@ -48,6 +48,8 @@ class Recorder:
                 path.unlink()
             if self.recording:
                 self.folder.mkdir(exist_ok=True)
+            elif self.folder.is_dir() and not any(self.folder.iterdir()):
+                self.folder.rmdir()  # or a resumed run would take it for its own
         except OSError as error:
             raise RunError(f"cannot make {self.folder}: {error.strerror}; choose another --output-dir") from None
 

@@ -87,7 +87,8 @@ def warnings_of(settings: Settings, num_classes: int) -> list[str]:
     usual = recipe(settings.dataset, loss, dim, num_classes)
     expected = feasibility_warnings(loss, (usual["m1"], usual["m2"], usual["m3"]), usual["scale"], num_classes, dim)
     found = feasibility_warnings(loss, settings.margins, settings.scale, num_classes, dim)
-    return [line for line in found if line not in expected]
+    # In one dimension no recipe does anything.
+    return [line for line in found if line not in expected or dim == 1]
 
 
 def train(flags: argparse.Namespace) -> Path:
@@ -160,7 +161,8 @@ def main() -> int:
         else:
             print(f"validation accuracy {read_json(folder / 'metrics.json')['test_accuracy']:.2%}")
     except KeyboardInterrupt:
-        print("\ntrain.py: stopped; finished epochs are kept: repeat it with --resume to go on", file=sys.stderr)
+        way = "repeat it with --resume (in place of --overwrite) to go on from the last one"
+        print(f"\ntrain.py: stopped; if epochs were finished they are kept: {way}", file=sys.stderr)
         return 130
     print(f"run folder: {folder}\nnext: python evaluate.py {folder}   or   python plot_embeddings.py {folder}")
     return 0

@@ -37,9 +37,14 @@ def holm(p: Sequence[float]) -> list[float]:
 def kept(family: dict[str, list[float] | None], level: float = 0.05) -> dict:
     """Which of a family's paired differences have a mean other than 0 after Holm's correction, and above it: titles.
 
-    family: {title: differences over seeds}; what has fewer than two is no test and does not count.
+    family: {title: differences over seeds}; what has fewer than two is no test and does not count. One that is the same
+    on every seed counts, but has no spread to be tested by: it is never kept.
     """
-    tests = {title: p for title, found in family.items() if found and (p := p_value(found)) is not None}
+    tests = {
+        title: 1.0 if (p := p_value(found)) is None else p
+        for title, found in family.items()
+        if found and len(found) > 1
+    }
     corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
     return {
         "tested": len(tests),

@@ -136,7 +136,20 @@ def truncated(root):
     path.write_bytes(path.read_bytes()[:5000])
 
 
+def other_kind(root):
+    for path in (root / "red").iterdir():
+        path.rename(path.with_suffix(".heic"))
+
+
+def one_deeper(root):
+    (root / "red").rename(root / "x")
+    (root / "red").mkdir()
+    (root / "x").rename(root / "red" / "x")
+
+
 FOLDER_ERRORS = {
+    "other kind": (True, other_kind, ["red'", "no image but 20 of other kinds", "convert", ".png"]),
+    "one deeper": (True, one_deeper, ["red'", "no image but folders", "DIR/train/CLASS/"]),
     "empty class": (True, break_one_class, ["red'", "holds no image"]),
     "classes differ": (False, break_test_class, ["'pink' only in test/", "'red' only in train/"]),
     "train without test": (False, only_train, ["class folders in train/ but none in test/"]),

@@ -12,7 +12,7 @@ import train
 from command_helpers import assert_refused, content
 from data import load_dataset, load_embedded
 from results_helpers import degrees_between, strip_figures
-from runs import read_arrays, read_json, write_json
+from runs import RunError, read_arrays, read_json, sole_use, write_json
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +172,8 @@ def test_one_held_out_class_leaves_no_pairs_to_verify_and_says_so(train_tiny, me
     assert list(facts["retrieval"]) == ["impossible"]  # every neighbour would be right
     again = measure()  # tables have a place for what is missing
     assert again.status == 0 and "AUC" not in again.out
+    for said in ("verification: not measured (images of one class", "retrieval: not measured (images of one class"):
+        assert said in done.out and said in again.out
 
 
 # ------------------------------------------------------------------------------------- the command
@@ -229,6 +231,31 @@ def test_a_run_is_measured_once_and_again_on_demand(measure, run):
     assert measure(run, "--again").status == 0 and read_json(run / "metrics.json") == whole
 
 
+@pytest.mark.parametrize("meanwhile", ["gone", "changed"])
+def test_a_run_begun_anew_while_it_is_measured_is_left_alone(measure, run, monkeypatch, meanwhile):
+    real = evaluate.evaluate_arrays
+
+    def overtaken(*arguments):
+        (run / "curves.json").unlink()
+        (run / "metrics.json").unlink()
+        if meanwhile == "changed":
+            write_json(run / "metrics.json", {"test_accuracy": 0.5})
+        return real(*arguments)
+
+    monkeypatch.setattr(evaluate, "evaluate_arrays", overtaken)
+    done = measure(run, "--again")
+    assert done.status == 2 and str(run) in done.err and len(done.err.splitlines()) == 1
+    assert (run / "metrics.json").exists() == (meanwhile == "changed") and not (run / "curves.json").exists()
+
+
+def test_a_run_that_another_process_is_at_is_not_written_to(measure, run):
+    pytest.importorskip("fcntl")
+    before = content(run)
+    with sole_use(run):
+        assert_refused(measure(run, "--again"), run, "another process")
+    assert content(run) == before
+
+
 def test_a_validation_run_is_measured_on_its_own_parts(train_tiny, measure, tmp_path):
     train_tiny(tmp_path / "runs", "--validation", 0.25, "--name", "run", "--epochs", 1)
     assert "verification" not in read_json(tmp_path / "runs" / "run" / "metrics.json")
@@ -267,6 +294,14 @@ def test_a_run_on_the_embedded_digits_finds_them_beside_the_whole_of_mnist(monke
              "fingerprint": digits.fingerprint, "classes": list(digits.classes)}  # fmt: skip
     x, y = evaluate.train_embeddings(tmp_path, facts, tmp_path, "cpu")
     assert x.shape == (4000, 2) and (y == digits.train_labels.numpy()).all()
+
+
+def test_measuring_downloads_nothing_and_takes_no_sample_for_mnist(monkeypatch, tmp_path):
+    monkeypatch.setattr("data_files._download", lambda *_: pytest.fail("downloaded"))
+    facts = {"dataset": "mnist", "unseen_classes": [], "validation": 0.0, "image_size": None}
+    with pytest.raises(RunError, match=r"trained on mnist, which .*nowhere lacks: .*--data-dir"):
+        evaluate.train_embeddings(tmp_path / "run", facts, tmp_path / "nowhere", "cpu")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_runs_are_named(measure, tmp_path):

@@ -53,6 +53,7 @@ def test_pictures_need_one_run_and_must_be_pictures(measure, finished_run, tmp_p
     good = tmp_path / "good.png"
     Image.new("RGB", (16, 16)).save(good)
     assert_refused(measure("--images", good, finished_run), "0 runs named before --images")
+    assert_refused(measure(finished_run, "--again", "--images", tmp_path / "a.png"), "--again", "--images")
     assert_refused(measure(finished_run, finished_run, "--images", good), "2 runs", "--images")
     assert_refused(measure(finished_run, "--images", good, tmp_path / "none.png"), "none.png")
     assert_refused(measure(finished_run, "--images", tmp_path / "text.png"), "text.png")

@@ -54,6 +54,8 @@ def test_a_family_is_corrected_by_how_many_it_tests():
     }
     more = {"a": clear, "b": likely, "c": [0.1, -0.1, 0.0, 0.2]}
     assert inference.kept(more) == {"tested": 3, "single": 2, "kept": ["a"], "above": ["a"]}
+    constant = inference.kept(more | {"d": [0.5, 0.5, 0.5, 0.5]})  # no spread to test by, yet one comparison more
+    assert constant["tested"] == 4 and constant["kept"] == ["a"]
     below = inference.kept(more | {"a": [-value for value in clear]})
     assert (below["kept"], below["above"]) == (["a"], [])
     assert inference.kept({**more, "d": None, "e": [2.0]}) == inference.kept(more)

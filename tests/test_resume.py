@@ -122,7 +122,7 @@ def test_two_processes_do_not_train_in_one_folder(train_tiny, uninterrupted, tmp
         train_tiny(tmp_path, "--name", "run", flag) for flag in ("--resume", "--overwrite")))  # fmt: skip
     assert train_tiny(tmp_path, "--name", "run").status == 0
     for done in seen:
-        assert_refused(done, "another process is training", tmp_path / "run", "--name")
+        assert_refused(done, "another process is at work", tmp_path / "run", "--name")
     assert len(seen) == 2
     assert_same(everything(tmp_path / "run"), uninterrupted("arcface"))
 

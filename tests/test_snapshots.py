@@ -112,6 +112,13 @@ def test_starting_anew_removes_old_snapshots_and_no_file_of_the_user(train_tiny,
     assert read_json(tmp_path / "run" / "metrics.json")["epochs"] == 1
 
 
+def test_an_empty_place_of_an_earlier_run_is_no_wish_for_snapshots(train_tiny, tmp_path):
+    flags = ("--name", "run", "--epochs", 1)
+    assert train_tiny(tmp_path, *flags, "--snapshots").status == 0
+    assert train_tiny(tmp_path, *flags, "--overwrite").status == 0
+    assert not (tmp_path / "run" / "snapshots").exists()
+
+
 def test_target_angles_are_those_of_the_head():
     import torch
 

@@ -12,6 +12,7 @@ import evaluate
 import options
 import recipes
 import train
+from command_helpers import assert_refused
 from data import load_dataset
 from losses import LOSSES, build_head
 from recipes import Settings
@@ -198,6 +199,23 @@ def test_chance_is_what_naming_the_commonest_class_gets(make_trainer, tmp_path, 
 def test_the_folder_s_name_tells_data_loss_dimension_seed_and_what_was_held_out(train_tiny, tmp_path):
     train_tiny(tmp_path, "--seed", 7, "--epochs", 1, "--hold-out", "disc", "bars", loss="softmax")
     assert [path.name for path in tmp_path.iterdir()] == ["folder-softmax-4d-seed7-without-bars-disc"]
+
+
+def test_the_usual_size_is_the_same_run_with_and_without_the_flag(train_tiny, tmp_path):
+    assert train_tiny(tmp_path, "--image-size", 32, "--name", "run", "--epochs", 1).status == 0
+    assert read_json(tmp_path / "run" / "metrics.json")["image_size"] is None
+    done = train_tiny(tmp_path, "--image-size", 32, "--name", "run", "--epochs", 1)
+    assert done.status == 0 and "finished already" in done.out
+    assert_refused(
+        train_tiny(tmp_path, "--image-size", 16, "--name", "run", "--epochs", 1), "image_size was None, now 16"
+    )
+
+
+@pytest.mark.parametrize(("loss", "said"), [("arcface", True), ("norm-softmax", True), ("softmax", False)])
+def test_one_dimension_is_warned_of(train_tiny, tmp_path, loss, said):
+    done = train_tiny(tmp_path, "--embedding-dim", 1, "--epochs", 1, loss=loss)
+    assert done.status == 0, done.err
+    assert ("in one dimension every cosine is 1 or -1" in done.out) == said
 
 
 def test_the_record_survives_as_json(finished_run):
