@@ -55,9 +55,10 @@ def test_norm_softmax_is_run_at_the_scale_of_each_margin_loss(dataset):
     assert set(scales.values()) == {recipe(dataset, "norm-softmax", 512, 10)["scale"]}
 
 
-def test_norm_softmax_is_run_at_smaller_scales_too():
+def test_norm_softmax_is_run_at_other_scales_too():
     names = [run.name() for run in study.study() if run.part == "control"]
-    assert names == [f"mnist-norm-softmax-512d-seed{seed}-scale={scale}" for seed in range(3) for scale in (2, 4)]
+    smaller = [f"mnist-norm-softmax-512d-seed{seed}-scale={scale}" for seed in range(3) for scale in (2, 4)]
+    assert names == [*smaller, "cifar10-norm-softmax-512d-seed0-scale=16"]
 
 
 def test_time_is_estimated_from_stored_runs_of_the_data_set_on_such_a_device(monkeypatch):
