@@ -26,7 +26,7 @@ __all__ = ["LOSSES", "PRESETS", "Bound", "Margins", "build_head", "margin_cosine
 INTERIOR_EPS = {torch.float32: 1e-7, torch.float64: 1e-15}
 NORM_EPS = 1e-8  # a shorter vector has no direction: its cosines are 0 and no gradient reaches it
 FLOOR = 0.1  # the smallest scale AdaCos may find
-ROWS = 2048  # class weights at a time in the backward pass: what stays in a processor's cache
+ROWS = 2048  # class weights at a time: what stays in a processor's cache
 
 
 class Margins(NamedTuple):
@@ -119,9 +119,13 @@ class CosineLogits(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, embeddings: Tensor, weight: Tensor, labels: Tensor | None, scale: float, margins: Margins):
-        x_inverse, w_inverse = inverse_length(embeddings), inverse_length(weight)
+        x_inverse, w_inverse = inverse_length(embeddings), weight.new_empty(len(weight), 1)
         direction = embeddings * x_inverse
-        logits = F.linear(direction * scale, weight).mul_(w_inverse.T)
+        scaled, logits = direction * scale, weight.new_empty(len(embeddings), len(weight))
+        for i in range(0, len(weight), ROWS):
+            rows = slice(i, i + ROWS)
+            w_inverse[rows] = inverse_length(weight[rows])
+            torch.mm(scaled, weight[rows].T, out=logits[:, rows]).mul_(w_inverse[rows].T)
         slope = None
         if labels is not None and margins != Margins():
             index = labels.unsqueeze(1)
