@@ -103,7 +103,7 @@ def test_whitening_a_part_of_the_images_at_a_time_is_whitening_all(monkeypatch):
     torch.testing.assert_close(parts.whiten.weight, whole.whiten.weight, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("size", "largest"), [(16, 250), (32, 250), (64, 62), (512, 1)])
+@pytest.mark.parametrize(("size", "largest"), [(16, 100), (32, 100), (64, 25), (512, 1)])
 def test_larger_images_are_embedded_fewer_at_a_time(size, largest):
     seen = []
 
