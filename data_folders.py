@@ -97,9 +97,8 @@ def _list_classes(root: Path, part: str, log: Callable) -> tuple[tuple[str, ...]
             elif entry.name.lower().endswith(OTHER_IMAGES):
                 others.append(f"{part}{name}/{entry.name}")
         if len(files) == before:
-            what = f" but {len(others) - passed_over:,} of other kinds" if len(others) > passed_over else ""
-            what = what or (" but folders" if _subfolders(folder, root) else "")
-            raise DataError(f"the class folder '{folder}' holds no image{what}: {_remedy(what)}")
+            what, remedy = _in_place_of_images(folder, root, len(others) - passed_over)
+            raise DataError(f"the class folder '{folder}' holds no image{what}: {remedy}")
     if others:
         kinds = " ".join(IMAGE_EXTENSIONS)
         count = f"{len(others):,} image{'s' * (len(others) > 1)}"
@@ -107,13 +106,14 @@ def _list_classes(root: Path, part: str, log: Callable) -> tuple[tuple[str, ...]
     return classes, files
 
 
-def _remedy(found: str) -> str:
-    """What to do about a class folder without images; found: what it has in their place."""
-    if "kinds" in found:
-        return f"convert them to one of {' '.join(IMAGE_EXTENSIONS)}"
-    if found:
-        return "images lie in DIR/CLASS/, or in DIR/train/CLASS/ and DIR/test/CLASS/, in small letters"
-    return "add images to it, or remove it"
+def _in_place_of_images(folder: Path, root: Path, other_kinds: int) -> tuple[str, str]:
+    """What a class folder without images holds, and what to do; other_kinds: how many images that are not read."""
+    if other_kinds:
+        return f" but {other_kinds:,} of other kinds", f"convert them to one of {' '.join(IMAGE_EXTENSIONS)}"
+    if _subfolders(folder, root):
+        where = "DIR/CLASS/, or in DIR/train/CLASS/ and DIR/test/CLASS/, in small letters"
+        return " but folders", f"images lie in {where}"
+    return "", "add images to it, or remove it"
 
 
 def _list_files(root: Path, log: Callable) -> tuple[tuple[str, ...], list[ImageFile], int | None]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from bounds import Bound, maximum_margin, minimum_scale
+from unit_vectors import chunks
 
 __all__ = ["LOSSES", "PRESETS", "Bound", "Margins", "build_head", "margin_cosine", "maximum_margin", "minimum_scale"]
 
@@ -122,8 +123,7 @@ class CosineLogits(torch.autograd.Function):
         x_inverse, w_inverse = inverse_length(embeddings), weight.new_empty(len(weight), 1)
         direction = embeddings * x_inverse
         scaled, logits = direction * scale, weight.new_empty(len(embeddings), len(weight))
-        for i in range(0, len(weight), ROWS):
-            rows = slice(i, i + ROWS)
+        for rows in chunks(len(weight), ROWS):
             w_inverse[rows] = inverse_length(weight[rows])
             torch.mm(scaled, weight[rows].T, out=logits[:, rows]).mul_(w_inverse[rows].T)
         slope = None
@@ -146,8 +146,7 @@ class CosineLogits(torch.autograd.Function):
         grad_x: Any = torch.zeros_like(direction) if need_x else None
         grad_w: Any = torch.empty_like(weight) if need_w else None
         factor = w_inverse * ctx.scale
-        for i in range(0, len(weight), ROWS):  # in parts: a second array [B, C] would be a third more memory
-            rows = slice(i, i + ROWS)
+        for rows in chunks(len(weight), ROWS):  # in parts: a second array [B, C] would be a third more memory
             g = grad[:, rows] * factor[rows].T
             if need_x:
                 grad_x.addmm_(g, weight[rows])
