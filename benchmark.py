@@ -183,18 +183,24 @@ def evaluation(data_dir: Path, rounds: int, seconds: float) -> dict:
     return result
 
 
+def run_script(*words: str) -> None:
+    """Run one of the project's scripts; RunError, with its last line, where it does not end well."""
+    done = subprocess.run([sys.executable, str(ROOT / words[0]), *words[1:]], capture_output=True, text=True)
+    if done.returncode:
+        raise RunError(f"{' '.join(words)} failed: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}")
+
+
 def commands(data_dir: Path, rounds: int, seconds: float) -> dict:
     """Seconds of each script's --help, and of drawing every figure from the stored results."""
     from benchmark_sides import timed
 
     result = {}
     for script in ("train.py", "evaluate.py", "plot_embeddings.py", "experiments.py"):
-        call = partial(subprocess.run, [sys.executable, str(ROOT / script), "--help"], capture_output=True, check=True)
+        call = partial(run_script, script, "--help")
         call()  # warms the disk
         result[f"{script} --help"] = statistics.median(timed(call) for _ in range(rounds))
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, str(ROOT / "plot_embeddings.py"), "--figures-dir", scratch]
-        result["plot_embeddings.py"] = timed(partial(subprocess.run, command, capture_output=True, check=True))
+        result["plot_embeddings.py"] = timed(partial(run_script, "plot_embeddings.py", "--figures-dir", scratch))
     return result
 
 

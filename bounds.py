@@ -81,12 +81,18 @@ def maximum_margin(loss: str, num_classes: int, embedding_dim: int, *, m2: float
     return Bound(start - math.cos(spacing), spacing.case, spacing.exact)
 
 
-def minimum_scale(num_classes: int, probability: float = 0.9, embedding_dim: int | None = None) -> Bound:
+def minimum_scale(
+    num_classes: int, probability: float = 0.9, embedding_dim: int | None = None, loss: str = "norm-softmax"
+) -> Bound:
     """Scale below which no embedding arrangement gives every class centre the posterior `probability`: CosFace Eq. 6.
 
     s >= (C - 1) / C ln((C - 1) P / (1 - P)). It is reached by the simplex, C <= d + 1; with fewer dimensions it stays a
     true but loose bound. On the circle (d = 2) the scale for evenly spaced centres is found instead. 0 where every
     scale does (P <= 1 / C). ValueError unless C >= 2 and 0 < P < 1.
+
+    loss: only "li-arcface" differs, whose logits are s (1 - 2 theta / pi) in place of s cos(theta). Eq. 6 bounds it too
+    (a random plane through 0 parts at most C^2 / 4 pairs, so the mean angle of a pair is at most pi C / (2 C - 2)), but
+    the simplex needs more; `exact` where nothing needs less.
     """
     if num_classes < 2:
         raise ValueError(f"{num_classes} classes: need at least 2")
@@ -96,16 +102,35 @@ def minimum_scale(num_classes: int, probability: float = 0.9, embedding_dim: int
     bound = max(0.0, others / num_classes * math.log(others * probability / (1 - probability)))
     if embedding_dim is None:
         return Bound(bound, "CosFace Eq. 6: tight only when C <= d + 1", exact=False)
+    linear = loss == "li-arcface"
     if num_classes <= embedding_dim + 1:
-        return Bound(bound, "simplex")
+        if not linear:
+            return Bound(bound, "simplex")
+        gap = 2 / math.pi * math.acos(-1 / others)  # between a centre's own logit and the others, at s = 1
+        scale = bound * num_classes / others / gap
+        return Bound(scale, "simplex", exact=_simplex_is_best(-1 / others, scale))
     if embedding_dim == 2:
-        return Bound(_circle_scale(num_classes, probability), "circle")
+        return Bound(_circle_scale(num_classes, probability, linear), "circle")
     return Bound(bound, "CosFace Eq. 6: loose, for C > d + 1", exact=False)
 
 
-def _circle_scale(num_classes: int, probability: float) -> float:
+def _simplex_is_best(cosine: float, scale: float) -> bool:
+    """Whether f(t) = exp(-2 s arccos(t) / pi) lies above its tangent at the simplex's cosine all over [-1, 1].
+
+    If so, no arrangement has a smaller mean of f over its pairs, for none has a smaller mean cosine. f is concave up to
+    some t and convex beyond: convex at the simplex's, it can only fall below at t = -1.
+    """
+    if cosine == -1:
+        return True
+    c = 2 * scale / math.pi
+    tangent = 1 - c * math.sqrt((1 + cosine) / (1 - cosine))  # at t = -1, in parts of f at the simplex's cosine
+    return cosine >= -c / math.hypot(1, c) and math.exp(-c * math.acos(-cosine)) >= tangent
+
+
+def _circle_scale(num_classes: int, probability: float, linear: bool) -> float:
     """Scale at which a centre among C evenly spaced ones on the circle has the posterior `probability` (bisection)."""
-    gaps = [1 - math.cos(2 * math.pi * j / num_classes) for j in range(1, num_classes)]
+    parts = [min(j, num_classes - j) / num_classes for j in range(1, num_classes)]  # of a full turn
+    gaps = [4 * part if linear else 1 - math.cos(2 * math.pi * part) for part in parts]
     low, high = 0.0, 1.0
 
     def posterior(scale: float) -> float:
@@ -152,8 +177,8 @@ def feasibility_warnings(
             f"in {embedding_dim}-D lie at most {math.degrees(spacing):.1f} degrees apart "
             f"({spacing.case}); use a smaller margin"
         )
-    if scale is not None and loss not in ("softmax", "adacos", "li-arcface"):
-        least = minimum_scale(num_classes, probability, embedding_dim)
+    if scale is not None and loss not in ("softmax", "adacos"):
+        least = minimum_scale(num_classes, probability, embedding_dim, loss)
         if scale < least:
             lines.append(
                 f"scale {scale:g} is under {least:.2f}, the least at which {num_classes} classes in {embedding_dim}-D "

@@ -43,6 +43,8 @@ def load_checkpoint(path: Path) -> dict:
             reason = "holds weights that are NaN or infinite"
     except FileNotFoundError:
         reason = "is missing"
+    except PermissionError as error:
+        raise RunError(f"cannot read {path} ({error.strerror}): mend that, or {AGAIN}") from None
     except Exception:  # damaged files bring up nearly every exception there is
         reason = "is damaged, or not a checkpoint"
     if reason:

@@ -91,9 +91,9 @@ def _list_classes(root: Path, part: str, log: Callable) -> tuple[tuple[str, ...]
         before, passed_over = len(files), len(others)
         for entry in _visible(folder, root):
             if entry.name.lower().endswith(IMAGE_EXTENSIONS) and entry.is_file():
-                stat = entry.stat()
+                status = entry.stat()
                 path = f"{part}{name}/{entry.name}"
-                files.append(ImageFile(path, label, stat.st_size, stat.st_mtime_ns))
+                files.append(ImageFile(path, label, status.st_size, status.st_mtime_ns))
             elif entry.name.lower().endswith(OTHER_IMAGES):
                 others.append(f"{part}{name}/{entry.name}")
         if len(files) == before:

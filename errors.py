@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 
-NO_MEMORY = "OutOfMemoryError|can't allocate memory|not enough memory|out of memory|Invalid buffer size"
+NO_MEMORY = "OutOfMemoryError|ALLOC_FAILED|can't allocate memory|not enough memory|out of memory|Invalid buffer size"
 
 
 def one_line(text: str) -> str:

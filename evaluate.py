@@ -16,12 +16,16 @@ import numpy as np
 import metrics as measure
 from checkpoints import check_weights, load_checkpoint
 from errors import UserError, command_line, one_line
+from losses import LOSSES
 from options import Parser, pick_device, place
 from runs import AGAIN, BAD_CONTENT, RunError, finished_runs, read_arrays, read_json, sole_use, write_json
+from summaries import summary
 
 NEIGHBOURS = 5
-WIDEST_MATRIX = 20  # classes; a wider confusion matrix does not fit a terminal
+MOST_LISTED = 20  # pictures of --images whose pairs are listed: 190 lines
 MOST_PAIRED = 50_000  # test images whose pairs are all compared: 5 GB of scores
+PAPER_MARGIN = LOSSES["arcface"].margins.m2
+LEADS = (0.01, 0.05, 0.5)  # quantiles
 PAIR_FIGURES: dict[str, Callable] = {
     "verification": measure.verification,
     "verification_10_fold": measure.verification_accuracy,
@@ -129,8 +133,29 @@ def pair_figures(x: np.ndarray, y: np.ndarray, names: Iterable[str] = tuple(PAIR
     return figures
 
 
-def evaluate_arrays(test: dict, train_x: np.ndarray, train_y: np.ndarray, loss: str) -> dict:
-    """All figures of one run from arrays: `test` as in embeddings.npz, training embeddings [N, d] and labels [N]."""
+def margin_figures(x: np.ndarray, y: np.ndarray, weights: np.ndarray, margins: tuple[float, float, float]) -> dict:
+    """How far embeddings [N, d] of classes y are ahead: their lead, the angle to the nearest other class's weight less
+    that to their own's.
+
+    `own`: the share that keeps the run's margins (m1, m2, m3); `arcface`: the share ahead by more than the margin of
+    ArcFace's paper; `lead`: quantiles in degrees, by the share of samples below them.
+    """
+    own, other = measure.angles_to_weights(x, y, weights)
+    lead = np.degrees(other - own)
+    return {
+        "own": measure.margin_kept(own, other, *margins),
+        "arcface": measure.margin_kept(own, other, m2=PAPER_MARGIN),
+        "lead": {f"{part:g}": float(np.quantile(lead, part)) for part in LEADS},
+    }
+
+
+def evaluate_arrays(
+    test: dict, train_x: np.ndarray, train_y: np.ndarray, loss: str, margins: tuple[float, float, float]
+) -> dict:
+    """All figures of one run from arrays: `test` as in embeddings.npz, training embeddings [N, d] and labels [N].
+
+    margins: (m1, m2, m3) that the run was trained with.
+    """
     x, y, weights = test["embeddings"], test["labels"], test["weights"]
     classes, predictions = np.arange(len(weights)), head_predictions(test, loss)
     centres = measure.class_centres(train_x, train_y, classes)
@@ -153,6 +178,10 @@ def evaluate_arrays(test: dict, train_x: np.ndarray, train_y: np.ndarray, loss: 
             "test": measure.angle_statistics(x, y, present, weights[present]) if len(present) > 1 else None,
         },
         "angular_fisher_score": fisher if np.isfinite(fisher) else None,  # None: all class centres coincide
+        "margins_kept": {
+            "train": margin_figures(train_x, train_y, weights, margins),
+            "test": margin_figures(x, y, weights, margins),
+        },
         "pairs_from": "test images of the held-out classes" if unseen else "test images",
         **(unseen_figures(test) if unseen else pair_figures(x, y)),
     }
@@ -198,7 +227,8 @@ def evaluate_run(folder: Path, data_dir: Path, again: bool = False, device: str 
             if test["weights"].shape != (len(facts["classes"]), train_x.shape[1]):
                 raise ValueError(f"class weights of shape {test['weights'].shape}")
             measure.unit(test["embeddings"])  # numbers, all of them
-            facts |= evaluate_arrays(test, train_x, train_y, facts["loss"])
+            margins = tuple(facts[name] for name in ("m1", "m2", "m3"))
+            facts |= evaluate_arrays(test, train_x, train_y, facts["loss"], margins)
             if facts["validation"]:
                 facts["pairs_from"] = "validation images"
             summary(facts)
@@ -214,55 +244,6 @@ def evaluate_run(folder: Path, data_dir: Path, again: bool = False, device: str 
     except BAD_CONTENT:
         raise RunError(f"{folder / 'metrics.json'} is damaged: {AGAIN}") from None
     return facts
-
-
-def summary(facts: dict) -> str:
-    """A run's figures as lines for the terminal."""
-    accuracy, angles = facts["accuracy"], facts["angles"]
-    kind = "validation" if facts.get("validation") else "test"
-    measured_on = f"{facts['test_images']:,} {kind} images"
-    lines = [f"{facts['dataset']} {facts['loss']} {facts['embedding_dim']}-d, on {measured_on}",
-             f"  data: {facts['source']}"]  # fmt: skip
-    names = {"head": "head, no margin", "nearest_mean": "nearest class mean"}
-    for name, entry in accuracy.items():
-        label = names.get(name, f"{NEIGHBOURS} nearest by cosine")
-        interval = f"95 % interval {entry['low']:.2%} to {entry['high']:.2%}"
-        lines.append(f"  accuracy, {label:<20} {entry['value']:.2%}  ({interval})")
-    for split, values in angles.items():
-        if values:
-            lines.append(f"  angles, {split:<5} W-EC {values['w_ec']:.1f}  W-Inter {values['w_inter']:.1f}  "
-                         f"Intra {values['intra']:.1f}  Inter {values['inter']:.1f} degrees")  # fmt: skip
-    fisher = facts["angular_fisher_score"]
-    fisher = "infinite" if fisher is None else f"{fisher:.4f}"
-    lines.append(f"  angular Fisher score {fisher} (train; scatter within over between classes)")
-    pairs, folds, found = facts["verification"], facts["verification_10_fold"], facts["retrieval"]
-    if "auc" in pairs:
-        tar = "  ".join(f"TAR {value:.2%} at FAR {far}" for far, value in pairs["tar_at_far"].items())
-        lines.append(f"  verification, {pairs['pairs']:,} pairs of {facts['pairs_from']}: AUC {pairs['auc']:.5f}  "
-                     f"EER {pairs['eer']:.2%}  {tar}")  # fmt: skip
-    if "mean" in folds:
-        lines.append(f"  verification, 10 folds of {folds['pairs']:,} pairs: {folds['mean']:.2%} ± {folds['std']:.2%}")
-    if way := facts.get("unseen_to_weight"):
-        lines.append(f"  held-out images to the nearest class weight: median {way['median']:.1f} degrees")
-    for name, figures in (("verification", pairs), ("retrieval", found)):
-        if why := figures.get("impossible"):
-            lines.append(f"  {name}: not measured ({why})")
-    if "rank_1" in found:
-        lines.append(f"  retrieval: rank-1 {found['rank_1']:.2%}  R-precision {found['r_precision']:.2%}  "
-                     f"MAP@R {found['map_at_r']:.2%}")  # fmt: skip
-    return "\n".join(lines + class_lines(facts))
-
-
-def class_lines(facts: dict) -> list[str]:
-    """Per-class accuracy beside the confusion matrix, for the terminal: rows are true classes, columns predicted."""
-    if len(facts["classes"]) > WIDEST_MATRIX:
-        return [f"  per class: {len(facts['classes'])} classes, in metrics.json"]
-    width = max(len(name) for name in facts["classes"])
-    lines = ["  per class: accuracy, and how often (column) was predicted"]
-    for name, share, row in zip(facts["classes"], facts["per_class_accuracy"], facts["confusion"], strict=True):
-        accuracy = "   none" if share is None else f"{share:7.2%}"
-        lines.append(f"    {name:<{width}} {accuracy} " + "".join(f"{count:6}" for count in row))
-    return lines
 
 
 def predict_images(folder: Path, paths: list[str], device: str = "auto") -> str:
@@ -285,6 +266,9 @@ def predict_images(folder: Path, paths: list[str], device: str = "auto") -> str:
     verification = facts.get("verification")
     threshold = verification.get("eer_threshold") if isinstance(verification, dict) else None
     threshold = threshold if isinstance(threshold, float) else None
+    if len(paths) > MOST_LISTED:
+        lines.append(f"pairs: not listed for more than {MOST_LISTED} pictures")
+        return "\n".join(lines)
     for i, j in combinations(range(len(paths)), 2):
         cosine = float(x[i] @ x[j])
         verdict = "" if threshold is None else f", {'same' if cosine >= threshold else 'different'} at {threshold:.4f}"

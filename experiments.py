@@ -135,7 +135,7 @@ def parse_flags() -> argparse.Namespace:
         "--seeds",
         type=count,
         metavar="N",
-        help="seeds of the main table (default: 5 on MNIST, 3 on CIFAR-10; 10 on a GPU)",
+        help="seeds of the main table (default: 5; 10 on a GPU)",
     )
     add("--output-dir", type=place, default="runs", help="where the run folders go (default: runs)")
     add("--data-dir", type=place, default="data", help="where the data are (default: data)")

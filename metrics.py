@@ -6,12 +6,11 @@ embeddings and mismatched lengths; the docstrings name what else it rejects.
 """
 
 import math
-from bisect import bisect_left
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
+from pair_scores import angle_counts, best_threshold, by_class, equal_error, pair_scores, tar_at
 from unit_vectors import Array, Ints, as_ids, as_matrix, chunks, grid_unit, in_threads, unit
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
@@ -33,10 +32,11 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 def near_chance(accuracy: float, counts: Ints) -> bool:
     """Whether an accuracy (0 to 1) is about what always naming the commonest class gets.
 
-    counts [C]: samples of each class. About: up to twice as much, and up to a tenth of what is missing to 1.
+    counts [C]: samples of each class. About: up to twice as much, and up to a tenth of what is missing to 1. Of one
+    class alone: never, for naming the commonest is then right.
     """
     chance = counts.max() / counts.sum()
-    return bool(accuracy <= min(2 * chance, chance + 0.1 * (1 - chance)))
+    return bool(chance < 1 and accuracy <= min(2 * chance, chance + 0.1 * (1 - chance)))
 
 
 def confusion(labels: Ints, predictions: Ints, num_classes: int) -> Ints:
@@ -88,9 +88,8 @@ def nearest_neighbours(
     classes, codes = np.unique(as_ids(train_labels, "train labels", len(train)), return_inverse=True)
     if not 1 <= k <= len(train):
         raise ValueError(f"k is {k} with {len(train)} training samples: need 1 to {len(train)}")
-    predicted = np.empty(len(test), dtype=classes.dtype)
-    for rows in chunks(len(test), chunk):
-        cosines = test[rows] @ train.T
+
+    def vote(cosines: Array) -> Ints:
         every = np.arange(len(cosines))
         votes = np.zeros((len(cosines), len(classes)))
         for _ in range(k):  # for the small k in use, faster than one argpartition, and ties fall by order
@@ -98,7 +97,11 @@ def nearest_neighbours(
             # All cosines together move a count by a quarter at most: they decide between equal counts only.
             votes[every, codes[best]] += 1 + cosines[every, best].astype(np.float64) / (4 * k)
             cosines[every, best] = -np.inf
-        predicted[rows] = classes[votes.argmax(axis=1)]
+        return classes[votes.argmax(axis=1)]
+
+    predicted = np.empty(len(test), dtype=classes.dtype)
+    for rows in chunks(len(test), chunk):
+        predicted[rows] = np.concatenate(in_threads(vote, np.array_split(test[rows] @ train.T, 2)))
     return predicted
 
 
@@ -157,6 +160,32 @@ def angle_statistics(embeddings: Array, labels: Ints, classes: Ints, weights: Ar
     return result
 
 
+def angles_to_weights(embeddings: Array, labels: Ints, weights: Array, chunk: int = 2000) -> tuple[Array, Array]:
+    """Radians [N] from each embedding [N, d] to its class's weight, a row of weights [C, d], and to the nearest other.
+
+    labels [N]: rows of weights. In float64. ValueError for fewer than two weights or a label that is no row of them.
+    """
+    x, w = as_matrix(embeddings, "embeddings"), unit(np.asarray(weights, np.float64))
+    y = as_ids(labels, "labels", len(x))
+    if len(w) < 2 or y.min() < 0 or y.max() >= len(w):
+        raise ValueError(f"labels from {y.min()} to {y.max()} with {len(w)} weights: need two and a row for each label")
+    own, other = np.empty(len(x)), np.empty(len(x))
+    for rows in chunks(len(x), chunk):
+        part, true = unit(x[rows].astype(np.float64)), y[rows]
+        cosines = part @ as_matrix(w, "weights", x.shape[1]).T
+        cosines[np.arange(len(part)), true] = -np.inf
+        own[rows], other[rows] = _angle(part, w[true]), _angle(part, w[cosines.argmax(axis=1)])
+    return own, other
+
+
+def margin_kept(own: Array, other: Array, m1: float = 1.0, m2: float = 0.0, m3: float = 0.0) -> float:
+    """Share of samples, `own` and `other` radians [N] from their class's weight and the nearest other, that have what
+    margins ask of them in training: psi(own) > cos(other), psi as in losses.py."""
+    phase = m1 * own + m2
+    k = np.floor(phase / math.pi)
+    return float(np.mean((-1) ** k * np.cos(phase) - 2 * k - m3 > np.cos(other)))
+
+
 def to_nearest(embeddings: Array, directions: Array) -> dict:
     """How near embeddings [N, d] come to the nearest of some directions [C, d]: quartiles in degrees.
 
@@ -184,67 +213,6 @@ def angular_fisher_score(embeddings: Array, labels: Ints, classes: Ints) -> floa
     return float(within / between) if between > 1e-30 * len(own) else math.inf
 
 
-def _by_class(labels: Ints) -> tuple[Ints, Ints, Ints]:
-    """The samples ordered by class, and for each place how many later ones share its class, how many do not.
-
-    Place i is in genuine pairs with the places right after it, in impostor pairs with the rest: plain slices.
-    """
-    codes = np.unique(labels, return_inverse=True)[1]
-    ends = np.cumsum(np.bincount(codes))[np.sort(codes)]
-    own, others = ends - np.arange(len(ends)) - 1, len(ends) - ends
-    if not own.any() or not others.any():
-        raise ValueError(f"{own.sum()} same-class and {others.sum()} other pairs: need at least one of each")
-    return np.argsort(codes, kind="stable"), own, others
-
-
-def _pair_scores(points: Array, own: Ints, others: Ints, chunk: int) -> tuple[Array, Array]:
-    """Sorted float32 cosines of all genuine and all impostor pairs; arguments in the order of `_by_class`."""
-    genuine, impostor = np.empty(own.sum(), np.float32), np.empty(others.sum(), np.float32)
-    g = i = 0
-    for rows in chunks(len(points), chunk):
-        block = points[rows] @ points[rows.start :].T
-        for at, (same, other) in enumerate(zip(own[rows], others[rows], strict=True)):
-            genuine[g : g + same] = block[at, at + 1 : at + 1 + same]
-            impostor[i : i + other] = block[at, at + 1 + same :]
-            g, i = g + same, i + other
-    for scores in (genuine, impostor):
-        middle = len(scores) // 2
-        scores.partition(middle)  # so that two threads can sort a half each
-        in_threads(np.ndarray.sort, (scores[:middle], scores[middle:]))
-    return genuine, impostor
-
-
-def _tar_at(genuine: Array, impostor: Array, far: ArrayLike) -> Array:
-    """Largest TAR of a threshold with at most the given FAR, from sorted scores."""
-    # The tiny factor: 0.29 of 100 must allow 29 although the float product is 28.999999999999996.
-    allowed = np.floor(np.asarray(far) * len(impostor) * (1 + 1e-12)).astype(np.int64)
-    barred = impostor[np.maximum(len(impostor) - 1 - allowed, 0)]  # the highest impostor that must stay out
-    accepted = len(genuine) - np.searchsorted(genuine, barred, side="right")
-    return np.where(allowed < len(impostor), accepted / len(genuine), 1.0)
-
-
-def _equal_error(genuine: Array, impostor: Array) -> tuple[float, float]:
-    """Equal error rate and its threshold as `verification` defines them, from sorted scores."""
-
-    def rates(k: int, side: Literal["left", "right"]) -> tuple[float, float]:
-        """FAR - FRR, and FRR, of accepting scores >= (left) or > (right) genuine[k]."""
-        frr = int(np.searchsorted(genuine, genuine[k], side)) / len(genuine)
-        accepted = len(impostor) - int(np.searchsorted(impostor, genuine[k], side))
-        return accepted / len(impostor) - frr, frr
-
-    # FAR - FRR falls as the threshold rises. It crosses 0 between accepting and rejecting the last genuine
-    # score where it is not negative, or further up, among impostors alone, where FRR stands still.
-    last = bisect_left(range(len(genuine)), True, key=lambda k: rates(k, "left")[0] < 0) - 1
-    excess, frr = zip(rates(last, "right"), rates(last, "left"), strict=True)
-    return float(np.interp(0, excess, frr)), float(genuine[last])
-
-
-def _angle_counts(scores: Array) -> list[int]:
-    """How many sorted cosines lie in each whole degree from 0 to 180; one on an edge belongs to the larger angles."""
-    edges = np.cos(np.radians(np.arange(179, 0, -1))).astype(np.float32)
-    return np.diff([0, *np.searchsorted(scores, edges, side="right"), len(scores)])[::-1].tolist()
-
-
 def verification(embeddings: Array, labels: Ints, chunk: int = 2000) -> dict:
     """Telling same-class pairs from others by their cosine alone, over all N(N-1)/2 pairs, none left out.
 
@@ -257,26 +225,18 @@ def verification(embeddings: Array, labels: Ints, chunk: int = 2000) -> dict:
     in bytes: 2 N^2 for the scores, 8 N chunk, and 8 a genuine pair for the AUC. ValueError without a pair of each kind.
     """
     x = as_matrix(embeddings, "embeddings")
-    order, own, others = _by_class(as_ids(labels, "labels", len(x)))
-    genuine, impostor = _pair_scores(grid_unit(x[order]), own, others, chunk)
+    order, own, others = by_class(as_ids(labels, "labels", len(x)))
+    genuine, impostor = pair_scores(grid_unit(x[order]), own, others, chunk)
     # Mann-Whitney: for each genuine score the impostors below it and half of those equal to it.
     below, not_above = (int(np.searchsorted(impostor, genuine, side).sum()) for side in ("left", "right"))
-    eer, threshold = _equal_error(genuine, impostor)
+    eer, threshold = equal_error(genuine, impostor)
     return {
         "pairs": len(genuine) + len(impostor), "genuine_pairs": len(genuine), "eer": eer, "eer_threshold": threshold,
         "auc": (below + not_above) / (2 * len(genuine) * len(impostor)),
-        "tar_at_far": {far: float(_tar_at(genuine, impostor, float(far))) for far in FAR_TARGETS},
-        "roc": {"far": ROC_FAR.tolist(), "tar": _tar_at(genuine, impostor, ROC_FAR).tolist()},
-        "angles": {"genuine": _angle_counts(genuine), "impostor": _angle_counts(impostor)},
+        "tar_at_far": {far: float(tar_at(genuine, impostor, float(far))) for far in FAR_TARGETS},
+        "roc": {"far": ROC_FAR.tolist(), "tar": tar_at(genuine, impostor, ROC_FAR).tolist()},
+        "angles": {"genuine": angle_counts(genuine), "impostor": angle_counts(impostor)},
     }  # fmt: skip
-
-
-def _best_threshold(scores: Array, same: NDArray[np.bool_]) -> float:
-    """The t whose "score >= t" is right most often: half-way between two scores, the lowest where tied."""
-    values, index = np.unique(scores, return_inverse=True)
-    gains = np.bincount(index, weights=np.where(same, -1, 1))  # what raising t past each value wins
-    between = np.concatenate([[-np.inf], (values[:-1] + values[1:]) / 2, [np.inf]])
-    return float(between[np.concatenate([[0], np.cumsum(gains)]).argmax()])
 
 
 def verification_accuracy(embeddings: Array, labels: Ints, pairs: int = 6000, folds: int = 10, seed: int = 0) -> dict:
@@ -287,7 +247,7 @@ def verification_accuracy(embeddings: Array, labels: Ints, pairs: int = 6000, fo
     if there is not a pair for each. ValueError for fewer than two folds.
     """
     x = as_matrix(embeddings, "embeddings")
-    order, own, others = _by_class(as_ids(labels, "labels", len(x)))
+    order, own, others = by_class(as_ids(labels, "labels", len(x)))
     half = min(pairs // 2, int(own.sum()), int(others.sum()))
     if (folds := min(folds, half)) < 2:
         raise ValueError(f"{folds} folds for {half} pairs of each kind: need at least two of both")
@@ -306,7 +266,7 @@ def verification_accuracy(embeddings: Array, labels: Ints, pairs: int = 6000, fo
     scores = np.einsum("nd,nd->n", points[np.concatenate([a, b])], partners)
     same, fold = np.arange(2 * half) < half, np.arange(2 * half) % half % folds
     held = [fold == tested for tested in range(folds)]
-    right = [np.mean((scores[h] >= _best_threshold(scores[~h], same[~h])) == same[h]) for h in held]
+    right = [np.mean((scores[h] >= best_threshold(scores[~h], same[~h])) == same[h]) for h in held]
     return {"mean": float(np.mean(right)), "std": float(np.std(right, ddof=1)), "pairs": 2 * half}
 
 

@@ -203,7 +203,7 @@ def sensitivity(study: Study) -> Drawn:
     for (above, below), (title, members, down, across, labels) in zip(panels.T, grids, strict=True):
         # Colours of accuracy by panel: one bad learning rate would leave the margins a single shade.
         right = [head_accuracy(f) for f in members if "failed" not in f] or found
-        good = Shade(head_accuracy, 2, Normalize(max(90.0, min(right)), max(right)), "cividis")
+        good = Shade(head_accuracy, 2, Normalize(min(max(90.0, min(right)), max(right)), max(right)), "cividis")
         for axes, shade, what in ((above, good, "accuracy"), (below, wrong, "equal error rate")):
             heat_map(axes, members, (down, across), labels, shade)
             axes.set_title(f"{title}: {what}, %")

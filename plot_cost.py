@@ -25,7 +25,10 @@ def head_cost(study: Study) -> Drawn:
         raise NotStored("the head part of benchmark.json: run benchmark.py head") from None
     except BAD_CONTENT as error:
         raise RunError(f"{path} is damaged ({error}): run benchmark.py again") from None
-    return draw_cost(cost, head)
+    try:
+        return draw_cost(cost, head)
+    except BAD_CONTENT as error:
+        raise RunError(f"{path} is damaged ({error}): run benchmark.py again") from None
 
 
 def draw_cost(cost: dict[str, dict[int, dict]], head: dict) -> Drawn:
@@ -53,6 +56,7 @@ def draw_cost(cost: dict[str, dict[int, dict]], head: dict) -> Drawn:
         figure,
         f"Cost of the heads alone on a batch of {head['batch']} embeddings of {head['embedding_dim']} dimensions "
         f"({machine.get('processor', 'unknown processor')}, {machine.get('threads', '?')} threads): median time of a "
-        "forward and backward pass by number of classes (logarithmic scale), and peak memory at the largest number. "
+        "forward and backward pass by number of classes (logarithmic scale; a median of times, whereas the report's "
+        "table has medians of ratios within an alternation), and peak memory at the largest number. "
         "Last: a linear layer with cross-entropy, and another library's ArcFaceLoss.",
     )

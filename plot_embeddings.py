@@ -59,10 +59,13 @@ def catalogue(study, output_dir: Path, data_dir: Path) -> dict[str, Callable]:
 
 def run_figure(folder: Path, figures: Path, kind: str) -> Path:
     """Draw one run's test embeddings as figures/embedding_RUN.kind."""
-    from plot_points import Points, run_panels
+    from plot_points import NotFitting, Points, run_panels
     from plot_style import save
 
-    points = Points(read_json(folder / "metrics.json"), read_arrays(folder / "embeddings.npz"))
+    try:
+        points = Points(read_json(folder / "metrics.json"), read_arrays(folder / "embeddings.npz"))
+    except NotFitting as error:
+        raise RunError(f"{folder}: {error}: train that run again with --overwrite") from None
     return save(run_panels(points), figures, f"embedding_{folder.resolve().name}", kind)
 
 
@@ -76,20 +79,22 @@ def draw(wanted: dict[str, Callable], figures: Path, kind: str) -> Iterator[str]
 
     path, problems = figures / "captions.json", []
     captions = read_json(path, "delete it and draw all figures again") if path.exists() else {}
-    for name, function in wanted.items():
-        try:
-            drawn = function()
-            saved = save(drawn.figure, figures, name, kind)
-        except NotStored as wanting:
-            yield f"left out {name}: no {wanting}"
-            continue
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        captions[name] = {"file": saved.name, "caption": drawn.caption}
-        yield f"wrote {saved}"
-    if captions:
-        write_json(path, {name: captions[name] for name in sorted(captions)})
+    try:
+        for name, function in wanted.items():
+            try:
+                drawn = function()
+                saved = save(drawn.figure, figures, name, kind)
+            except NotStored as wanting:
+                yield f"left out {name}: no {wanting}"
+                continue
+            except UserError as error:
+                problems.append(str(error))
+                continue
+            captions[name] = {"file": saved.name, "caption": drawn.caption}
+            yield f"wrote {saved}"
+    finally:  # stopped half-way, too: a new picture under an old caption would mislead
+        if captions:
+            write_json(path, {name: captions[name] for name in sorted(captions)})
     if problems:
         raise RunError("; ".join(dict.fromkeys(problems)))
 
@@ -106,11 +111,11 @@ def study_figures(only: list[str], figures: Path, kind: str, output_dir: Path, d
         raise RunError(f"--only {unknown[0]}: no such figure; choose from accuracy, {', '.join(known)}")
     if not study.runs and not only:
         yield f"no results in {RESULTS}: run experiments.py; only figures that need none are drawn"
-    yield from draw({name: known[name] for name in only or known if name in known}, figures, kind)
     tabled = [f for f in study.runs if f["part"] in TABLE_PARTS or RECIPE_ONLY.fullmatch(f["name"])]
     tabled = [f for f in tabled if not f["unseen_classes"]]
     if not only or "accuracy" in only:
         yield from (f"wrote {path}" for path in plot_tables.accuracy_tables(tabled, figures, kind=kind))
+    yield from draw({name: known[name] for name in only or known if name in known}, figures, kind)
 
 
 @command_line("plot_embeddings.py")
@@ -129,6 +134,9 @@ def main() -> int:
     if flags.runs and flags.only:
         parser.error(f"--only {flags.only[0]}: it picks from the study's figures; leave it or the run folders out")
     if flags.runs:
+        names = [Path(run).resolve().name for run in flags.runs]
+        if twice := [name for name in names if names.count(name) > 1]:
+            parser.error(f"{len(twice)} runs named {twice[0]}: their figures would be one file; draw one at a time")
         problems = []
         for run in flags.runs:
             try:

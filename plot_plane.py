@@ -43,7 +43,8 @@ def plane_margins(study: Study) -> Drawn:
     accuracies = [head_accuracy(f) for f in each.values() if "failed" not in f] or [90.0, 100.0]
     first = grids[0][2][0]
     widest = 360 / len(first["classes"])
-    shades = (Shade(head_accuracy, 2, Normalize(max(90.0, min(accuracies)), max(accuracies)), "cividis"),
+    low, high = min(accuracies), max(accuracies)
+    shades = (Shade(head_accuracy, 2, Normalize(min(max(90.0, low), high), high), "cividis"),
               Shade(spacing, 1, Normalize(0, widest), "cividis"))  # fmt: skip
     shape = (2.0 * len(grids), 6.4)
     figure, panels = plt.subplots(3, len(grids), figsize=shape, squeeze=False, height_ratios=(1, 1, 0.95))

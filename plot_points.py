@@ -1,33 +1,37 @@
 """Embeddings as pictures: 2-D raw and on the circle, 3-D on the sphere, others as a map; grids and filmstrip."""
 
-import itertools
+from collections.abc import Callable
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Wedge
-from matplotlib.patheffects import withStroke
 
 from plot_data import Drawn, NotStored, Study
-from plot_style import channels, class_colour, data_title, loss_title
-from runs import BAD_CONTENT, RunError
+from plot_sphere import best_view, draw_sphere
+from plot_style import HALO, channels, class_colour, data_title, loss_title, name_size
+from runs import BAD_CONTENT, STORE_ANEW, RunError
 from unit_vectors import unit
 
 MAP_SAMPLES = 2000  # what t-SNE lays out in seconds
 MAP_SEED = 0
-ELEVATION, AZIMUTH = 20, 35  # degrees: one fixed view of every sphere
 FRAMES = 6
 # Inches: a figure's heading, a panel's title of two lines, a figure's edges, what keeps names from the titles below.
 HEAD, TITLE, SIDE, GAP = 0.34, 0.42, 0.15, 0.06
-HALO = [withStroke(linewidth=1.5, foreground="white")]  # names that overlap others stay readable
 SAME = 0.14  # radians between two directions that share one name
 CLOSE = 0.5  # radians between two directions whose names would overlap
-MOST_APART = 20  # names on one sphere
-LETTER, LINE = 0.012, 0.02  # radii of a sphere in a grid: a name's width a letter and its height, a point of its size
+
+
+class NotFitting(Exception):
+    """Arrays and metrics of different runs, or damaged ones."""
 
 
 class Points:
-    """One run's test embeddings [N, d] with labels [N], class weights [C, d] and its metrics."""
+    """One run's test embeddings [N, d] with labels [N], class weights [C, d] and its metrics.
+
+    Raises NotFitting where they do not belong together.
+    """
 
     def __init__(self, facts: dict, arrays: dict):
         try:
@@ -45,7 +49,7 @@ class Points:
         except BAD_CONTENT:
             fits = False
         if not fits:
-            raise RunError("embeddings.npz and metrics.json do not fit together: train that run again")
+            raise NotFitting("embeddings.npz and metrics.json do not fit together")
 
     def heading(self) -> str:
         """'CIFAR-10 (JPEG copy), ArcFace (s = 16, m₂ = 0.3): 88.9 %'."""
@@ -67,7 +71,7 @@ def draw_raw(axes, points: Points) -> None:
     reach = float(np.quantile(np.linalg.norm(points.x, axis=1), 0.999)) or 1.0
     for c, direction in enumerate(unit(points.weights)):
         axes.plot([0, reach * direction[0]], [0, reach * direction[1]], color=class_colour(c), linewidth=0.7)
-    _scatter(axes, points, points.x, reach)
+    _scatter(axes, points, points.x)
     directions = unit(points.weights)
     factors = _staggered(directions, points.classes)
     for group in _together(directions, points.classes):
@@ -92,44 +96,22 @@ def draw_circle(axes, points: Points) -> None:
             if column[c]:
                 start, end = edges[i], edges[i + 1]
                 axes.add_patch(Wedge((0, 0), 1 + column[c], start, end, width=column[c], color=class_colour(c), lw=0.2))
-    short = max(map(len, points.classes)) <= 3  # longer names do not fit here; they are in the picture beside it
-    for c, direction in enumerate(unit(points.weights)):
+    directions, names = unit(points.weights), initials(points.classes)
+    for c, direction in enumerate(directions):
         axes.plot([0, direction[0]], [0, direction[1]], color=class_colour(c), linewidth=0.9)
-        if short:
-            _label(axes, 0.78 * direction, points.classes[c], c)
+    for group in _together(directions, names) if names else []:
+        place = 0.72 * unit(directions[group].sum(0)[None])[0]
+        part = 0.75 if names[0] != points.classes[0] else 1.0  # two letters take more room than a digit
+        _label(axes, place, " ".join(names[c] for c in group), group[0] if len(group) == 1 else None, part=part)
     axes.add_patch(Wedge((0, 0), 1, 0, 360, width=0.004, color="black"))
     axes.set(xlim=(-2, 2), ylim=(-2, 2))
 
 
-def draw_sphere(axes, points: Points) -> None:
-    """3-D embeddings scaled to length 1, on a wire sphere; a labelled ray along each class weight."""
-    u, v = np.mgrid[0 : 2 * np.pi : 25j, 0 : np.pi : 13j]
-    axes.plot_wireframe(np.cos(u) * np.sin(v), np.sin(u) * np.sin(v), np.cos(v), color="#cccccc", linewidth=0.3)
-    x = unit(points.x)
-    e, a = np.radians(ELEVATION), np.radians(AZIMUTH)
-    view = np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
-    right = np.array([-np.sin(a), np.cos(a), 0])
-    up = np.cross(view, right)
-    near = x @ view > 0  # matplotlib sorts whole scatters, not points, by depth: draw the far side first and fainter
-    for side, alpha in ((~near, 0.07), (near, 0.35)):
-        colours = [class_colour(c) for c in points.y[side]]
-        axes.scatter(*x[side].T, c=colours, s=2, alpha=alpha, linewidths=0, depthshade=False, rasterized=True)
-    directions = unit(points.weights)
-    seen = 1.3 * directions @ np.stack((right, up)).T
-    moves = _apart(seen, points.classes) - seen
-    for c, (direction, (_, higher)) in enumerate(zip(directions, moves, strict=True)):
-        shade = 1.0 if direction @ view > 0 else 0.4
-        ray = np.stack((np.zeros(3), 1.12 * direction)).T
-        axes.plot(*ray, color=class_colour(c), linewidth=1.1, alpha=shade)
-        style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold", "zorder": 1000}
-        style["alpha"] = min(1.0, shade + 0.2)  # a far class's name must not pass for that of the heap before it
-        size, place = name_size(points.classes[c]), 1.3 * direction + higher * up
-        axes.text(*place, points.classes[c], fontsize=size, path_effects=HALO, **style)
-    axes.set(xlim=(-0.8, 0.8), ylim=(-0.8, 0.8), zlim=(-0.8, 0.8))
-    axes.set_box_aspect((1, 1, 1))
-    axes.set_proj_type("ortho")
-    axes.view_init(ELEVATION, AZIMUTH)
-    axes.axis("off")
+def initials(names: list[str]) -> list[str]:
+    """The names, or their first two letters where they are too long for the inside of a circle; none if these coincide:
+    the picture beside it has them in full."""
+    short = names if max(map(len, names)) <= 2 else [name[:2] for name in names]
+    return short if len(set(short)) == len(names) else []
 
 
 def draw_map(axes, points: Points) -> None:
@@ -143,23 +125,18 @@ def draw_map(axes, points: Points) -> None:
     perplexity = min(30.0, max(2.0, (len(x) - 1) / 4))
     place = TSNE(metric="cosine", perplexity=perplexity, random_state=MAP_SEED, init="pca").fit_transform(x)
     cut = Points(points.facts, {"embeddings": place, "labels": y, "weights": np.zeros((len(points.classes), 2))})
-    _scatter(axes, cut, place, None, alpha=0.6, size=4)
+    _scatter(axes, cut, place, alpha=0.6, size=4)
     for c in np.unique(y):
         _label(axes, np.median(place[y == c], axis=0), points.classes[c], c, box=True)
 
 
-def _scatter(axes, points: Points, x: np.ndarray, reach: float | None, alpha: float = 0.25, size: float = 2) -> None:
+def _scatter(axes, points: Points, x: np.ndarray, alpha: float = 0.25, size: float = 2) -> None:
     """All points at once in a fixed random order, so that no class hides the others."""
     order = np.random.default_rng(0).permutation(len(x))
     colours = np.array([class_colour(c) for c in points.y])[order]
     axes.scatter(*x[order].T, c=colours, s=size, alpha=alpha, linewidths=0, rasterized=True)
     axes.set_aspect("equal")
     axes.axis("off")
-
-
-def name_size(name: str) -> float:
-    """Points in which a class's name is written: less for words than for digits."""
-    return 9.5 if len(name) <= 2 else 8.5
 
 
 def _staggered(directions: np.ndarray, names: list[str]) -> np.ndarray:
@@ -173,27 +150,6 @@ def _staggered(directions: np.ndarray, names: list[str]) -> np.ndarray:
         if angles[here] - angles[before] < CLOSE and factors[before] == 1:
             factors[here] = 1.28
     return factors
-
-
-def _apart(places: np.ndarray, names: list[str]) -> np.ndarray:
-    """Places [C, 2] on a sphere of radius 1, names moved up or down until none covers another."""
-    places = places.copy()
-    if len(names) > MOST_APART:  # there is no room for so many
-        return places
-    wide = np.array([len(name) * name_size(name) * LETTER for name in names])
-    high = np.array([name_size(name) * LINE for name in names])
-    for _ in range(100):  # a move can make a new pair overlap; a few rounds settle it
-        before = places.copy()
-        for a, b in itertools.combinations(range(len(names)), 2):
-            across, along = np.abs(places[a] - places[b])
-            lack = (high[a] + high[b]) / 2 - along
-            if across < (wide[a] + wide[b]) / 2 and lack > 1e-6:
-                lower, upper = (a, b) if places[a, 1] < places[b, 1] else (b, a)
-                places[lower, 1] -= lack / 2
-                places[upper, 1] += lack / 2
-        if (places == before).all():
-            break
-    return places
 
 
 def _together(directions: np.ndarray, names: list[str]) -> list[list[int]]:
@@ -237,7 +193,7 @@ def run_panels(points: Points):
         raw.set_title("embeddings; rays: class weights")
         circle.set_title("directions: density outward, class weights inward")
     elif points.dim == 3:
-        draw_sphere(figure.add_subplot(projection="3d"), points)
+        draw_sphere(figure.add_subplot(projection="3d"), points, best_view([points.weights]))
     else:
         axes = figure.subplots()
         draw_map(axes, points)
@@ -249,21 +205,30 @@ def run_panels(points: Points):
 
 def stored_points(study: Study, dataset: str, dim: int) -> list[Points]:
     """The study's runs with this data set and dimension, one a loss. NotStored when there is none."""
-    return [Points(facts, study.arrays(facts)) for facts in study.drawn(dataset, dim)]
+    found = []
+    for facts in study.drawn(dataset, dim):
+        try:
+            found.append(Points(facts, study.arrays(facts)))
+        except NotFitting:
+            raise RunError(
+                f"{facts['name']}.npz and .json in {study.folder} do not fit together: {STORE_ANEW}"
+            ) from None
+    return found
 
 
-def panel_grid(count: int, parts: int, width: float) -> tuple[Figure, list[tuple]]:
-    """A figure with room for `count` titled stacks of `parts` square panels, four abreast; width: inches of a panel.
+def panel_grid(count: int, parts: int, width: float, side: float = SIDE) -> tuple[Figure, list[tuple]]:
+    """A figure with room for `count` titled stacks of `parts` square panels, four abreast; width: inches of a panel,
+    side: of what is left free on both sides.
 
     Returns it and, for each stack, where its title's top centre is and its panels' frames, in parts of the figure.
     """
     columns = min(4, count)
     stack = TITLE + parts * width + GAP
-    wide, high = width * columns + 2 * SIDE, HEAD + -(-count // columns) * stack
+    wide, high = width * columns + 2 * side, HEAD + -(-count // columns) * stack
     places = []
     for i in range(count):
         line, column = divmod(i, columns)
-        left, top = SIDE + column * width, HEAD + line * stack
+        left, top = side + column * width, HEAD + line * stack
         frames = [
             (left / wide, 1 - (top + TITLE + (k + 1) * width) / high, width / wide, width / high) for k in range(parts)
         ]
@@ -275,9 +240,11 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
     """All losses side by side: 2-D raw above normalised, or 3-D spheres."""
     panels = stored_points(study, dataset, dim)
     first = panels[0].facts
-    draw = (draw_raw, draw_circle) if dim == 2 else (draw_sphere,)
+    view = best_view([points.weights for points in panels]) if dim == 3 else (0.0, 0.0)
+    draw: tuple[Callable, ...] = (draw_raw, draw_circle) if dim == 2 else (partial(draw_sphere, seen_from=view),)
     width = 1.8 if dim == 2 and max(map(len, panels[0].classes)) <= 2 else 2.0  # long names stand out on both sides
-    figure, places = panel_grid(len(panels), len(draw), width)
+    long = max(map(len, panels[0].classes)) > 2
+    figure, places = panel_grid(len(panels), len(draw), width, 3 * SIDE if long and dim == 3 else SIDE)
     heading = f"{data_title(first)}: {dim}-D test embeddings and class weights"
     figure.suptitle(heading, fontsize=12, y=1 - 0.05 / figure.get_figheight())
     for points, ((middle, top), frames) in zip(panels, places, strict=True):
@@ -288,14 +255,15 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
             axes.patch.set_visible(False)  # it would cover what its neighbour's names need of its room
             axes.set_aspect("equal")
             axes.axis("off")
-    led = "" if max(map(len, panels[0].classes)) <= 2 else "; a dotted line leads a name further out to its ray"
+    led = "; a dotted line leads a name further out to its ray" if long else ""
+    inside = "class weights inward" + (" with the first letters of their names" if long else "")
     flat = (
         f"Upper of each pair: the embeddings as they are, with a ray along each class weight{led}. Lower: their "
         "directions as a histogram around the circle (square-root heights, so that the few between classes show; each "
-        "on its own scale, the highest class behind), class weights inward."
+        f"on its own scale, the highest class behind), {inside}."
     )
     sphere = (
-        "Embeddings scaled to length 1, seen from one fixed side, the far side fainter; a labelled ray along each "
+        "Embeddings scaled to length 1, all seen from one side, the far side fainter; a labelled ray along each "
         "class weight. Points near the rim look denser than they are."
     )
     return Drawn(
@@ -326,7 +294,7 @@ def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", 
             reach = float(np.quantile(np.linalg.norm(points.x, axis=1), 0.99)) or 1.0
             for c, direction in enumerate(unit(points.weights)):
                 axes.plot(*np.stack((np.zeros(2), 1.2 * reach * direction)).T, color=class_colour(c), linewidth=0.6)
-            _scatter(axes, points, points.x, None, alpha=0.4, size=1.5)
+            _scatter(axes, points, points.x, alpha=0.4, size=1.5)
             edge = reach * (1.5 if max(map(len, points.classes)) <= 2 else 1.85)  # room for names further out
             axes.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect="equal")
             axes.set_title("start" if epoch == 0 else f"epoch {epoch}", fontsize=9, pad=9)

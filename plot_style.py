@@ -14,6 +14,7 @@ warnings.filterwarnings("ignore", "Glyph .* missing from")  # `save` says it onc
 import matplotlib.pyplot as plt
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
@@ -34,6 +35,7 @@ CLASS_COLOURS = (
     "#8C510A",
 )
 SIGNS = {"m1": "m₁", "m2": "m₂", "m3": "m₃"}  # of the margins, in titles and captions
+HALO = [withStroke(linewidth=1.5, foreground="white")]  # names that overlap others stay readable
 DPI = 200
 DATA_TITLES = {
     "mnist": "MNIST",
@@ -121,3 +123,8 @@ def save(figure: Figure, folder: Path, name: str, kind: str = "png") -> Path:
     make_folder(folder, "--figures-dir")
     write_whole(folder / f"{name}.{kind}", buffer.getvalue())
     return folder / f"{name}.{kind}"
+
+
+def name_size(name: str) -> float:
+    """Points in which a class's name is written: less for words than for digits."""
+    return 9.5 if len(name) <= 2 else 8.5

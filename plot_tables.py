@@ -44,6 +44,7 @@ def checked(facts: dict, path: Path) -> dict:
     """Return a measured run's metrics if a table can show them; RunError naming their file if not."""
     try:
         table_rows([facts])
+        training_times([facts])
         data_title(facts)
     except BAD_CONTENT:
         raise RunError(f"{path} lacks figures or is damaged: train that run again with --overwrite") from None
@@ -268,14 +269,18 @@ def markdown_table(runs: list[dict]) -> str:
 
 
 def training_times(runs: list[dict]) -> str:
-    """How long the runs in the most dimensions trained, by device, as a sentence."""
+    """How long the runs in the most dimensions trained, by number of epochs and device, as a sentence."""
     most = max(facts["embedding_dim"] for facts in runs)
-    by_device: dict[str, list[float]] = {}
+    found: dict[int, dict[str, list[float]]] = {}
     for facts in runs:
         if facts["embedding_dim"] == most:
+            by_device = found.setdefault(facts["epochs"], {})
             by_device.setdefault(f"{facts['device']}, {facts['precision']}", []).append(facts["train_seconds"])
-    spans = [f"{span_of_times(times)} on {device}" for device, times in sorted(by_device.items())]
-    return f"A run in {most} dimensions trained for {'; '.join(spans)}."
+    said = []
+    for epochs, by_device in sorted(found.items()):
+        spans = [f"{span_of_times(times)} on {device}" for device, times in sorted(by_device.items())]
+        said.append(f"{epochs} epochs took {', or '.join(spans)}")
+    return f"In {most} dimensions {'; '.join(said)}."
 
 
 def span_of_times(seconds: list[float]) -> str:

@@ -178,7 +178,7 @@ def find_run(folder: Path, wanted: dict, resume: bool, overwrite: bool) -> str:
     or on other data, a failed one, an unfinished one without `resume`, a folder that is no run, and for `resume` where
     there is no folder (a run killed at its start leaves an empty one).
     """
-    ways = "use --overwrite to start it anew or --name to keep both"
+    anew = "use --overwrite to start it anew or --name to keep both"
     try:
         empty = not folder.exists() or (folder.is_dir() and all(p.name.startswith(".") for p in folder.iterdir()))
     except OSError as error:
@@ -199,9 +199,9 @@ def find_run(folder: Path, wanted: dict, resume: bool, overwrite: bool) -> str:
     differing = [key for key in settings if stored.get(key) != settings[key]]
     changed = [f"{key} was {stored.get(key)}, now {settings[key]}" for key in differing]
     if changed:
-        raise RunError(f"{folder} holds a run of other settings ({'; '.join(changed)}): {ways}")
+        raise RunError(f"{folder} holds a run of other settings ({'; '.join(changed)}): give those again, {anew}")
     if record["fingerprint"] != wanted["fingerprint"]:
-        raise RunError(f"{folder} holds a run on other data ({record.get('source')}): put them back, {ways}")
+        raise RunError(f"{folder} holds a run on other data ({record.get('source')}): put them back, {anew}")
     if (folder / "metrics.json").exists():
         return "finished"
     if (folder / "failed.json").exists():
@@ -262,5 +262,7 @@ def read_arrays(path: Path) -> dict:
         return arrays
     except FileNotFoundError:
         raise RunError(f"{path} is missing: {AGAIN}") from None
+    except PermissionError as error:
+        raise RunError(f"cannot read {path} ({error.strerror}): mend that, or {AGAIN}") from None
     except Exception:  # damaged files bring up nearly every exception there is
         raise RunError(f"{path} is damaged: {AGAIN}") from None

@@ -69,9 +69,11 @@ def command(run: Run, places: Places, again: bool) -> list[str]:
         return words
     with contextlib.suppress(RunError, *BAD_CONTENT):
         found = read_json(folder / "config.json")["settings"]
-        fits = not again and not differing(found, run.settings(found["dataset"]))
+        # A machine's own precision makes it no other run: it goes on in the one it was begun in.
+        fits = not again and not differing(found, run.settings(found["dataset"]), ("precision",))
         if fits and ((folder / FOLDER).is_dir() or not run.snapshots()):
-            return words if (folder / "metrics.json").exists() or (folder / FAILED).exists() else [*words, "--resume"]
+            ended = (folder / "metrics.json").exists() or (folder / FAILED).exists()
+            return [*words, "--precision", found["precision"], *([] if ended else ["--resume"])]
     return [*words, "--overwrite"]
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from checkpoints import check_optimizer, check_state
 from data import Dataset, augment, channel_statistics, to_input
 from losses import build_head
-from models import Backbone, build_backbone
+from models import WHITEN_PIXELS, Backbone, build_backbone
 from recipes import SCHEDULES, Settings, is_crowded, likely_cause
 from runs import BAD_CONTENT, Diverged, RunError
 
@@ -25,7 +25,9 @@ HEAD_LR = 1.0  # Adam's learning rate for class weights of length 1, as a multip
 BIAS_LR = 0.2  # the same for biases, whose scale is that of normalised activations
 NORM_MOMENTUM = 0.1  # share of the newest batch in the statistics that images are tested with: PyTorch's default
 WHITEN_IMAGES = 5000  # enough for the covariance of 2x2 patches
-EVAL_BATCH = 100  # images of up to 32 pixels: larger batches leave the cache and are given fresh memory every time
+# Images of up to 32 pixels. On a CPU larger batches leave the cache and are given fresh memory every time; elsewhere a
+# batch costs a transfer.
+EVAL_BATCH, EVAL_BATCH_ON_GPU = 100, 2000
 REPORT_EVERY = 20  # steps between looks at the loss: a look waits for the device
 EXPLODED = 100  # times ln C + s: margins alone bring a bounded head's loss to about a tenth of this
 
@@ -44,7 +46,8 @@ class Trainer:
         self.head = build_head(settings.loss, settings.embedding_dim, len(dataset.classes), **settings.head_options())
         self.backbone.to(device).to(memory_format=torch.channels_last)
         self.head.to(device)
-        sample = torch.randperm(len(dataset.train_images), generator=torch.Generator().manual_seed(0))[:WHITEN_IMAGES]
+        sampled = min(WHITEN_IMAGES, WHITEN_PIXELS // size**2)
+        sample = torch.randperm(len(dataset.train_images), generator=torch.Generator().manual_seed(0))[:sampled]
         self.backbone.init_whitening(to_input(dataset.train_images[sample].to(device), self.mean, self.std))
         self.norms = [m for m in self.backbone.modules() if isinstance(m, _BatchNorm)]
         self.optimizers = self._make_optimizers()
@@ -63,8 +66,8 @@ class Trainer:
         self.history: list[dict] = []
 
     def _make_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Muon for the filters; Adam for biases and class weights. No weight decay: both kinds of weights are
-        followed by a normalisation, and filters are kept at a fixed length instead."""
+        """Muon for the filters; Adam for biases and class weights. No weight decay: filters are
+        kept at a fixed length instead, and of all heads but softmax only the weights' direction counts."""
         filters = self.backbone.filters()
         known = {id(p) for p in filters}
         biases = [p for p in self.backbone.parameters() if p.requires_grad and id(p) not in known]
@@ -236,7 +239,8 @@ def embed(backbone: Backbone, images: Tensor, mean: Tensor, std: Tensor, autocas
     """Embeddings [N, d] (float32, on the CPU) of uint8 images [N, C, H, W], with the network in eval mode."""
     backbone.eval()
     parts = []
-    batch = max(1, min(EVAL_BATCH, EVAL_BATCH * 32**2 // images[0, 0].numel())) if len(images) else 1
+    most = EVAL_BATCH if mean.device.type == "cpu" else EVAL_BATCH_ON_GPU
+    batch = max(1, min(most, most * 32**2 // images[0, 0].numel())) if len(images) else 1
     with autocast:
         for part in images.split(batch):
             parts.append(backbone(to_input(part.to(mean.device), mean, std)).float().cpu())

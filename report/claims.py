@@ -51,10 +51,12 @@ def claims(main: dict[str, dict], open_set: dict[str, dict[str, dict]]) -> list[
         ("intra", "arcface", "norm-softmax", "intra", "lower", True),
         ("inter", "arcface", "norm-softmax", "inter", "higher", True),
         ("w_ec", "arcface", "norm-softmax", "w_ec", "lower", True),
+        ("w_inter", "arcface", "norm-softmax", "w_inter", "higher", True),
         ("margin", "arcface", "norm-softmax", "eer", "lower", True),
         ("normalising", "norm-softmax", "softmax", "eer", "lower", False),
         ("verification", "arcface", "softmax", "eer", "lower", False),
         ("order", "arcface", "cosface", "eer", "lower", True),
+        ("sphereface", "arcface", "sphereface", "eer", "lower", True),
     )
     rows = []
     for key, loss, base, measure, expected, same_scale in wanted:

@@ -1,8 +1,6 @@
 """All of the study's numbers in one value for the report's text: tables, differences, claims, protocol."""
 
 import contextlib
-import re
-from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,6 +12,7 @@ from plot_data import LEVEL, NotStored, Study, head_accuracy
 from plot_style import channels, data_title, settings_text
 from recipes import CROWDED, Settings
 from report.claims import claims, paper_angles, papers, scale_share
+from report.controls import by_scale, controls_of, longer, margins_kept, margins_of
 from report.facts import (
     DATASETS,
     DIM,
@@ -21,11 +20,11 @@ from report.facts import (
     TABLES,
     Run,
     cell,
+    devices_text,
     differences,
     group,
     margin_verdicts,
     margins_minus_plain,
-    mean_settings,
     number,
     paired,
     raw_differences,
@@ -40,9 +39,9 @@ from report.open_set import corrected, open_tables
 from report.plane import plane
 from report.recipe import recipe
 from report.sensitivity import sensitivity
-from runs import read_json
+from runs import BAD_CONTENT, RunError, read_json
+from study import DIMENSIONS
 
-DIMENSIONS = (2, 3, 8, 32, 128, 512, 1024)
 OVERVIEW = ("arcface", "accuracy")  # what the abstract quotes of each data set
 
 
@@ -57,7 +56,7 @@ def protocol(runs: list[Run]) -> dict[str, Any]:
         "lr": span(f["lr"] for f in facts), "widths": channels(first),
         "parameters": span_of_thousands([f["parameters"] for f in facts]),
         "head": f"{len(first['classes']) * first['embedding_dim']:,}",
-        "devices": devices_text({f["device"] for f in facts}),
+        "devices": devices_text({f["device"] for f in facts}), "on_gpu": any("cpu" not in f["device"] for f in facts),
         "precision": " and ".join(sorted({f["precision"] for f in facts})),
         "torch": ", ".join(sorted({f["torch"].split("+")[0] for f in facts})),
         "depth": first.get("depth", Settings.depth), "momentum": first.get("momentum", Settings.momentum),
@@ -67,25 +66,6 @@ def protocol(runs: list[Run]) -> dict[str, Any]:
             f["scale"] for f in facts if f["loss"] not in ("softmax", "adacos")),
         "runs": len(facts), "seeds": span({run.loss: sum(r.loss == run.loss for r in runs) for run in runs}.values()),
     }  # fmt: skip
-
-
-def devices_text(devices: Iterable[str]) -> str:
-    """Device labels for a sentence: '1 or 2 threads of AMD EPYC'; what is no processor stays as recorded.
-
-    A processor's family and model, which tell one virtual machine's from another's, are for the record alone.
-    """
-    threads: dict[str, list[str]] = {}
-    others = []
-    for device in sorted(devices):
-        if found := re.fullmatch(r"cpu, (\d+) threads?, (.+?)(?: \(family \d+, model \d+\))?", device):
-            threads.setdefault(found[2], []).append(found[1])
-        else:
-            others.append(device.replace("cuda, ", "one "))
-    counted = []
-    for name, counts in threads.items():
-        numbers = sorted(set(counts), key=int)
-        counted.append(f"{' or '.join(numbers)} thread{'s' * (numbers != ['1'])} of {name}")
-    return "; ".join((*counted, *others))
 
 
 def span_of_thousands(values: list[int]) -> str:
@@ -131,54 +111,6 @@ def compared(groups: dict, controls: list[dict]) -> list[dict]:
     return [{"loss": loss, "title": LOSSES[loss].title, **rows[loss]} for loss in LOSSES if loss in rows]
 
 
-def controls_of(runs: list[Run], dataset: str) -> list[dict]:
-    """Groups of norm-softmax runs at scales beyond the recipe's, made to be compared with margin losses at the same."""
-    names = sorted({run.extra for run in runs if re.fullmatch(r"scale=[\d.]+", run.extra)})
-    found = [group(runs, dataset=dataset, dim=DIM, held_out="", extra=name).get("norm-softmax") for name in names]
-    return [members for members in found if members]
-
-
-def by_scale(groups: dict, controls: list[dict]) -> list[dict]:
-    """NSL at every scale it was run at, beside AdaCos and ArcFace; with EER less ArcFace's and, of the controls, less
-    NSL's at the recipe's scale, accuracy less softmax's.
-
-    Empty without a control: the main tables then say as much.
-    """
-    arcface, softmax = groups.get("arcface"), groups.get("softmax")
-    if not controls or not arcface:
-        return []
-    own, adacos = ([groups[loss]] if loss in groups else [] for loss in ("norm-softmax", "adacos"))
-    plain = sorted(own + controls, key=lambda members: next(iter(members.values()))["scale"])
-    rows = []
-    for members in (*plain, *adacos, arcface):
-        first = next(iter(members.values()))
-        rows.append({"title": LOSSES[first["loss"]].title, "settings": mean_settings(members), "n": len(members),
-                     "cells": [cell(members, MEASURES[name]) for name in TABLES["low"]],
-                     "eer": paired(members, arcface, MEASURES["eer"], digits=3) if members is not arcface else None,
-                     "minus_own": paired(members, own[0], MEASURES["eer"]) if members in controls and own else None,
-                     "softmax": paired(members, softmax, MEASURES["accuracy"]) if softmax else None})  # fmt: skip
-    return rows
-
-
-def longer(runs: list[Run], dataset: str) -> dict | None:
-    """Runs of several losses with more epochs and the mean of the weights: a row a loss, and what is ahead of what;
-    None where there are none."""
-    names = sorted({run.extra for run in runs if re.fullmatch(r"epochs=\d+-averaging=[\d.]+", run.extra)})
-    groups = group(runs, dataset=dataset, dim=DIM, held_out="", extra=names[0]) if names else {}
-    if not groups:
-        return None
-    first = next(iter(next(iter(groups.values())).values()))
-    accuracy, eer = (differences(groups, [], MEASURES[name]) for name in ("accuracy", "eer"))
-    rows = [
-        {"loss": loss, "title": LOSSES[loss].title, "n": len(members),
-         "cells": [cell(members, MEASURES[name]) for name in TABLES["low"]],
-         "softmax": accuracy[loss]["softmax"], "plain": accuracy[loss]["norm-softmax"],
-         "eer": eer[loss]["norm-softmax"]}
-        for loss, members in groups.items()
-    ]  # fmt: skip
-    return {"epochs": first["epochs"], "averaging": first["averaging"], "rows": rows}
-
-
 def ten_fold(groups: dict) -> dict | None:
     """ArcFace minus NSL at the same scale in the papers' own measure; None where they cannot be compared."""
     if "arcface" not in groups or "norm-softmax" not in groups:
@@ -217,6 +149,14 @@ def benchmark(results: Path) -> dict | None:
     if not path.exists():
         return None
     found = read_json(path, "delete it and run benchmark.py")
+    try:
+        return benchmark_text(found)
+    except BAD_CONTENT as error:
+        raise RunError(f"{path} is damaged ({error}): delete it and run benchmark.py") from None
+
+
+def benchmark_text(found: dict) -> dict:
+    """`benchmark` from the file's content."""
     speed = [
         {"data": data_title(one | {"dataset": name}), "ratio": number(one["images_per_second"]["ours"]["ratio"], 2),
          "float32": number(one["images_per_second"]["ours, float32"]["ratio"], 2),
@@ -287,7 +227,8 @@ def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
         "verdicts_eer": margin_verdicts(groups, controls, MEASURES["eer"]),
         "verdicts_tar": margin_verdicts(groups, controls, MEASURES["tar"]),
         "verdicts_map": margin_verdicts(groups, controls, MEASURES["map"]),
-        "train_error": train_error(groups), "ten_fold": ten_fold(groups), "by_scale": by_scale(groups, controls),
+        "train_error": train_error(groups), "ten_fold": ten_fold(groups),
+        "by_scale": by_scale(groups, controls, margins_of(runs, name)),
         "corrected": families(groups, controls), "confused": most_confused(groups.get("arcface", {})),
         "longer": longer(runs, name),
     }  # fmt: skip
@@ -315,6 +256,7 @@ def content(results: Path) -> dict[str, Any]:
                  for name, dims in flat.items()},
         "low": {name: low_tables(runs, name) for name in DATASETS},
         "dimension": {name: dimension_table(runs, name) for name in DATASETS},
+        "margins_kept": margins_kept(runs),
         "open": open_tables(held_out), "open_corrected": corrected(held_out), "claims": claims(main, held_out),
         "papers": quoted, "paper_angles": paper_angles(quoted), "scale_share": scale_share(quoted),
         "benchmark": benchmark(results), "budgets": budgets(results),

@@ -14,7 +14,7 @@ from losses import LOSSES
 from plot_data import SHARED as SAME_RECIPE
 from plot_data import half_width, most_alike, without_spread
 from plot_style import data_title, settings_text
-from plot_tables import key_of, with_mean_scale
+from plot_tables import checked, key_of, with_mean_scale
 from runs import STORE_ANEW, read_json
 
 DATASETS = ("mnist", "cifar10")
@@ -53,8 +53,15 @@ MEASURES = {
     "intra": Measure(_path("angles", "test", "intra"), 1, -1, "Intra, °"),
     "inter": Measure(_path("angles", "test", "inter"), 1, 1, "Inter, °"),
     "w_ec": Measure(_path("angles", "train", "w_ec"), 1, 0, "W-EC, °"),
+    "w_inter": Measure(_path("angles", "train", "w_inter"), 1, 0, "W-Inter, °"),
     "eer": Measure(_path("verification", "eer", factor=100), 2, -1, "EER, %"),
     "tar": Measure(_path("verification", "tar_at_far", "0.001", factor=100), 2, 1, "TAR, %"),
+    "own_train": Measure(_path("margins_kept", "train", "own", factor=100), 2, 0, "own, training"),
+    "own_test": Measure(_path("margins_kept", "test", "own", factor=100), 2, 0, "own, test"),
+    "arcface_train": Measure(_path("margins_kept", "train", "arcface", factor=100), 2, 0, "ArcFace's, training"),
+    "arcface_test": Measure(_path("margins_kept", "test", "arcface", factor=100), 2, 0, "ArcFace's, test"),
+    "lead_train": Measure(_path("margins_kept", "train", "lead", "0.5"), 1, 0, "lead, training"),
+    "lead_test": Measure(_path("margins_kept", "test", "lead", "0.5"), 1, 0, "lead, test"),
     "to_weight": Measure(_path("unseen_to_weight", "median"), 1, 0, "To weight, °"),
     "ten_fold": Measure(_path("verification_10_fold", "mean", factor=100), 2, 1, "10-fold, %"),
     "map": Measure(_path("retrieval", "map_at_r", factor=100), 2, 1, "MAP@R, %"),
@@ -62,7 +69,8 @@ MEASURES = {
 }
 TABLES = {
     "accuracy": ("accuracy", "nearest_mean", "neighbours"),
-    "embedding": ("intra", "inter", "w_ec", "eer", "tar", "map"),
+    "embedding": ("intra", "inter", "w_ec", "w_inter", "eer", "tar", "map"),
+    "kept": ("own_train", "own_test", "arcface_train", "arcface_test", "lead_train", "lead_test"),
     "low": ("accuracy", "intra", "inter", "eer"),
     "open": ("to_weight", "w_ec", "eer", "rank_1", "map"),
 }
@@ -93,6 +101,7 @@ def stored_runs(results: Path) -> tuple[list[Run], list[str]]:
         if not measured or "failed" in facts:
             failed += [path.stem] if facts.get("part") not in MADE_TO_FAIL else []
         if measured:
+            checked(facts, path)
             # A name is train.py's own, then what is not the recipe's as -flag=value.
             suffix = re.sub(r".*-seed\d+", "", path.stem)
             without = "-".join(re.sub(r"\W", "_", name) for name in facts["hold_out"])
@@ -297,3 +306,22 @@ def sources(runs: Iterable[Run]) -> dict[str, dict]:
         if not run.held_out:
             found.setdefault(run.dataset, entry)
     return found
+
+
+def devices_text(devices: Iterable[str]) -> str:
+    """Device labels for a sentence: '1 or 2 threads of AMD EPYC'; what is no processor stays as recorded.
+
+    A processor's family and model, which tell one virtual machine's from another's, are for the record alone.
+    """
+    threads: dict[str, list[str]] = {}
+    others = []
+    for device in sorted(devices):
+        if found := re.fullmatch(r"cpu, (\d+) threads?, (.+?)(?: \(family \d+, model \d+\))?", device):
+            threads.setdefault(found[2], []).append(found[1])
+        else:
+            others.append(device.replace("cuda, ", "one "))
+    counted = []
+    for name, counts in threads.items():
+        numbers = sorted(set(counts), key=int)
+        counted.append(f"{' or '.join(numbers)} thread{'s' * (numbers != ['1'])} of {name}")
+    return "; ".join((*counted, *others))

@@ -4,9 +4,10 @@ from pathlib import Path
 from statistics import fmean
 
 from report.facts import number
-from runs import read_json
+from runs import BAD_CONTENT, RunError, read_json
 
 SEARCH = "recipe_search.json"
+REMEDY = "take it from the repository again"
 DEEP = {"momentum": 0.8, "depth": 3, "residual": True}
 SHORT = DEEP | {"epochs": 7.4}  # on two cores as long as what went before
 DECAY = 0.995
@@ -33,7 +34,15 @@ def recipe(results: Path) -> dict | None:
     """The table's rows as text, the number of trainings in all, and their device; None where nothing is stored."""
     if not (path := results / SEARCH).exists():
         return None
-    found = read_json(path, "take it from the repository again")
+    found = read_json(path, REMEDY)
+    try:
+        return table(found)
+    except BAD_CONTENT as error:
+        raise RunError(f"{path} is damaged ({error}): {REMEDY}") from None
+
+
+def table(found: dict) -> dict:
+    """`recipe` from the file's content."""
     rows = []
     for key, changed, averaging in STEPS:
         values = accuracies(found, changed, averaging)

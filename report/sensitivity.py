@@ -6,6 +6,7 @@ from bounds import maximum_margin
 from losses import LOSSES
 from plot_compare import equal_error
 from plot_data import Study, accuracy_or_chance, head_accuracy
+from recipes import SCALE
 from report.facts import difference_text, number
 
 # Loss, and the flags of its grid.
@@ -37,11 +38,11 @@ def grid_text(study: Study, loss: str, flags: tuple[str, ...]) -> dict | None:
 def by_scale(study: Study, loss: str, runs: list[dict]) -> dict:
     """Equal error rates over the margins and without one at each scale, and how margins beyond the bound fare."""
     first = runs[0]
-    name, bound = LOSSES[loss].own_margin, maximum_margin(loss, len(first["classes"]), first["embedding_dim"])
+    name, bound = LOSSES[loss].own_margin or "", maximum_margin(loss, len(first["classes"]), first["embedding_dim"])
     beyond = [f for f in runs if f[name] >= bound]
     plain = [f for f in study.margin_grid(loss) if f["loss"] == "norm-softmax" and "failed" not in f]
     return {
-        "errors": errors_by_scale(runs), "plain": errors_by_scale(plain),
+        "errors": errors_by_scale(runs), "plain": errors_by_scale(plain), "by_margin": errors_by_margin(runs, name),
         "beyond": {"margin": f"{min(f[name] for f in beyond):g}", "bound": number(float(bound), 2),
                    "worst": number(min(map(head_accuracy, beyond)), 2)} if beyond else None,
     }  # fmt: skip
@@ -51,6 +52,12 @@ def errors_by_scale(runs: list[dict]) -> list[dict]:
     """Each scale with the least and the largest equal error rate over its margins, in per cent, by ascending scale."""
     found = {s: [equal_error(f) for f in runs if f["scale"] == s] for s in sorted({f["scale"] for f in runs})}
     return [{"scale": f"{s:g}", "low": number(min(v), 2), "high": number(max(v), 2)} for s, v in found.items()]
+
+
+def errors_by_margin(runs: list[dict], name: str) -> dict:
+    """{margin: equal error rate in per cent} at the recipe's scale, by ascending margin, and that scale."""
+    found = {f[name]: number(equal_error(f), 2) for f in runs if f["scale"] == SCALE}
+    return {"scale": f"{SCALE:g}", "errors": {f"{margin:g}": found[margin] for margin in sorted(found)}}
 
 
 def contrast_text(study: Study, loss: str, flag: str, name: str, one: object, other: object) -> dict | None:

@@ -8,7 +8,7 @@ import math
 import torch
 
 from bounds import largest_spacing, maximum_margin, minimum_scale, target_at_centre
-from losses import LOSSES, PRESETS, Margins, target_psi
+from losses import FLOOR, LOSSES, PRESETS, Margins, target_psi
 
 CLASSES = 10
 PROBABILITIES = (0.9, 0.99)
@@ -100,8 +100,16 @@ def adacos() -> dict:
     for _ in range(100):  # Eq. 14 of the paper, with a median angle of 0
         settled = math.log(CLASSES - 1) + settled * neighbour
     reached = [1 / (1 + (CLASSES - 1) * math.exp(scale * (neighbour - 1))) for scale in (fixed, settled)]
-    return {"scale": f"{fixed:.2f}", "posterior": f"{reached[0]:.2f}",
+    return {"scale": f"{fixed:.2f}", "floor": f"{FLOOR:g}", "posterior": f"{reached[0]:.2f}",
             "settled": f"{settled:.2f}", "settled_posterior": f"{reached[1]:.2f}"}  # fmt: skip
+
+
+def linear_scales() -> dict:
+    """Scales at which Li-ArcFace's linear logits let ten class centres reach the first of PROBABILITIES, as text."""
+    dims = {"circle": 2, "simplex": CLASSES - 1}
+    return {
+        name: f"{minimum_scale(CLASSES, PROBABILITIES[0], dim, 'li-arcface'):.2f}" for name, dim in dims.items()
+    } | {"probability": f"{PROBABILITIES[0]:g}"}
 
 
 def numerics() -> dict:
@@ -124,6 +132,7 @@ def theory() -> dict:
     return {
         "classes": CLASSES, "probabilities": [f"{p:g}" for p in PROBABILITIES], "example": worked_example(),
         "room": room(), "circle": papers_margins_on_circle(), "pull": pulls(), "adacos": adacos(),
+        "linear": linear_scales(),
         "numerics": numerics(),
         "margins": {name: margin_text(loss.margins) for name, loss in LOSSES.items()}
         | {name: margin_text(margins) for name, margins in PRESETS.items()},

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 import evaluate
-from checkpoints import load_checkpoint
+from checkpoints import CHECKPOINT_FORMAT, load_checkpoint
 from command_helpers import Touch, assert_refused, content_and_times
 
 
 def broken_checkpoints(good: bytes, canary: Path) -> dict:
     archive = io.BytesIO()
-    torch.save({"format": 1, "model": Touch(canary)}, archive)
+    torch.save({"format": CHECKPOINT_FORMAT, "model": Touch(canary)}, archive)
     legacy = io.BytesIO()
-    torch.save({"format": 1, "model": Touch(canary)}, legacy, _use_new_zipfile_serialization=False)
+    torch.save({"format": CHECKPOINT_FORMAT, "model": Touch(canary)}, legacy, _use_new_zipfile_serialization=False)
     other = io.BytesIO()
     torch.save({"weights": torch.zeros(3)}, other)
     plain = io.BytesIO()
@@ -52,8 +52,7 @@ def test_a_broken_checkpoint_is_refused_and_runs_no_code(train_tiny, finished_ru
         assert canary.exists()
 
 
-def test_a_checkpoint_of_other_settings_is_refused(train_tiny, unfinished, finished_run):
-    shutil.copytree(finished_run.parent, unfinished / "elsewhere")
+def test_a_checkpoint_of_other_settings_is_refused(train_tiny, unfinished):
     assert train_tiny(unfinished, "--name", "other", "--lr", 0.01).status == 0
     shutil.copy(unfinished / "other" / "checkpoint.pt", unfinished / "run" / "checkpoint.pt")
     done = train_tiny(unfinished, "--name", "run", "--resume")
@@ -83,3 +82,17 @@ def test_a_damaged_record_is_refused(train_tiny, unfinished):
         before = content_and_times(unfinished)
         assert_refused(train_tiny(unfinished, "--name", "run", "--resume"), "run")
         assert content_and_times(unfinished) == before
+
+
+@pytest.mark.parametrize("reader", ["checkpoints", "runs"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(monkeypatch, tmp_path, reader):
+    import checkpoints
+    import runs
+
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr({"checkpoints": checkpoints, "runs": runs}[reader], "check_archive", forbidden)
+    read = {"checkpoints": load_checkpoint, "runs": runs.read_arrays}[reader]
+    with pytest.raises(runs.RunError, match=r"^cannot read .*a\.pt \(Permission denied\): mend that"):
+        read(tmp_path / "a.pt")

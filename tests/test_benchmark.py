@@ -7,6 +7,7 @@ import torch
 
 import benchmark
 import benchmark_sides
+from command_helpers import assert_refused
 from data import DataError, Dataset
 
 
@@ -70,6 +71,14 @@ def test_what_is_not_there_to_measure_is_left_out_and_older_figures_stay(command
 
 def fail(name: str):
     raise DataError(f"no {name}")
+
+
+def test_a_script_that_fails_while_it_is_timed_is_one_line(command, monkeypatch, tmp_path):
+    (tmp_path / "train.py").write_text("import sys; sys.exit('train.py: error: no such thing')")
+    monkeypatch.setattr(benchmark, "ROOT", tmp_path)
+    monkeypatch.setattr(benchmark, "in_child", lambda work, *arguments: work(*arguments))
+    done = command(benchmark.main, "commands", "--store", tmp_path / "b.json")
+    assert_refused(done, "train.py --help failed: train.py: error: no such thing")
 
 
 def test_an_unknown_part_is_one_line(command):

@@ -243,6 +243,53 @@ def test_no_arrangement_beats_the_scale_bound(classes, dim, probability, noise, 
     assert posterior_at_centres(points, minimum_scale(classes, probability)) <= probability + 1e-9
 
 
+def linear_posterior(points: np.ndarray, scale: float) -> float:
+    """The least posterior of a class centre when logits are Li-ArcFace's, s (1 - 2 theta / pi)."""
+    theta = np.arccos((points @ points.T).clip(-1, 1))
+    np.fill_diagonal(theta, 0)
+    logits = scale * (1 - 2 * theta / np.pi)
+    return float((np.exp(scale) / np.exp(logits).sum(1)).min())
+
+
+@pytest.mark.parametrize("probability", [0.5, 0.9, 0.999])
+@pytest.mark.parametrize("classes", [2, 3, 4, 10, 61])
+def test_linear_logits_reach_the_posterior_at_their_own_scale(classes, probability):
+    for points, dim in ((simplex(classes), classes - 1), (circle(classes), 2)):
+        if classes > dim:
+            scale = minimum_scale(classes, probability, dim, "li-arcface")
+            assert linear_posterior(points, scale) == pytest.approx(probability, rel=1e-6)
+    assert minimum_scale(classes, probability, loss="li-arcface") == minimum_scale(classes, probability)
+
+
+@quick
+@given(st.integers(2, 12), st.integers(2, 12), st.floats(0.55, 0.99), st.floats(0.001, 3), st.integers(0))
+def test_no_arrangement_beats_the_scale_bound_of_linear_logits(classes, dim, probability, noise, seed):
+    points = np.random.default_rng(seed).normal(size=(classes, dim))
+    if dim == 2:
+        points = circle(classes) + noise * points
+    if classes <= dim + 1:  # near the simplex, where the bound is reached
+        best = np.zeros((classes, dim))
+        whole = simplex(classes)
+        best[:, : classes - 1] = whole @ np.linalg.svd(whole)[2][: classes - 1].T
+        points = best + noise * points
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    assert linear_posterior(points, minimum_scale(classes, probability, dim, "li-arcface")) <= probability + 1e-9
+
+
+def test_the_simplex_is_best_for_linear_logits_where_a_tangent_says_so():
+    """exp(-2 s theta / pi) over the cosine lies above its tangent at the simplex's: so no mean of it is smaller."""
+    t, answers = np.linspace(-1, 1, 20001), []
+    for classes in (3, 4, 5, 10, 30, 100, 1000, 10**5):
+        for probability in (0.34, 0.5, 0.6, 0.9, 0.99, 0.9999):
+            s, at = minimum_scale(classes, probability, classes, "li-arcface"), -1 / (classes - 1)
+            answers.append(s.exact)
+            value = np.exp(-2 * s * np.arccos(t) / np.pi)
+            there = math.exp(-2 * s * math.acos(at) / math.pi)
+            slope = there * 2 * s / math.pi / math.sqrt(1 - at * at)
+            assert (value >= there + slope * (t - at) - 1e-12).all() == s.exact, (classes, probability)
+    assert {True, False} == set(answers) and minimum_scale(10, 0.9, 512, "li-arcface").exact
+
+
 def test_scale_bound_in_figures():
     assert minimum_scale(10, 0.9) == pytest.approx(0.9 * math.log(81), rel=1e-12)
     assert minimum_scale(10) == minimum_scale(10, 0.9)
@@ -292,7 +339,7 @@ def test_bounds_refuse_in_one_line(call, named):
     ("norm-softmax", (1, 0, 0), 4.0, 512), ("arcface", (1, 0.5, 0), 30.0, 512),
     ("arcface", (1, 0.5, 0), 30.0, 2), ("cosface", (1, 0, 0.35), 30.0, 512),
     ("cosface", (1, 0, 0.35), 30.0, 3), ("sphereface", (4, 0, 0), 30.0, 2),
-    ("combined", CM1, 30.0, 512), ("combined", CM2, 30.0, 3), ("li-arcface", (1, 0.4, 0), 1.0, 2),
+    ("combined", CM1, 30.0, 512), ("combined", CM2, 30.0, 3), ("li-arcface", (1, 0.4, 0), 8.0, 2),
 ])  # fmt: skip
 def test_sane_settings_pass_without_a_word(loss, margins, scale, dim):
     assert feasibility_warnings(loss, margins, scale, 10, dim) == []
@@ -309,6 +356,8 @@ def test_sane_settings_pass_without_a_word(loss, margins, scale, dim):
     ("arcface", (1, 0.5, 0), 3.0, 512, ["scale 3 ", "3.96", "10 classes", "512-D", "0.9", "simplex"]),
     ("norm-softmax", (1, 0, 0), 10.0, 2, ["scale 10 ", "15.14", "2-D", "circle"]),
     ("cosface", (1, 0, 0.35), 2.5, 3, ["scale 2.5 ", "3.96", "3-D", "loose"]),
+    ("li-arcface", (1, 0.4, 0), 4.0, 512, ["scale 4 ", "4.10", "512-D", "simplex"]),
+    ("li-arcface", (1, 0.4, 0), 7.0, 2, ["scale 7 ", "7.36", "2-D", "circle"]),
 ])  # fmt: skip
 def test_a_bad_setting_gets_one_line_with_the_numbers(loss, margins, scale, dim, numbers):
     lines = feasibility_warnings(loss, margins, scale, 10, dim)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from checkpoints import load_checkpoint
+from checkpoints import CHECKPOINT_FORMAT, load_checkpoint
 from command_helpers import Touch, assert_refused, content
 from damage_helpers import FLIPS, boundaries, flip, refused_or_same, repacked, saved, spread
 
@@ -193,7 +193,7 @@ def overlapping(raw: bytes) -> bytes:
 
 def legacy() -> bytes:
     buffer = io.BytesIO()
-    torch.save({"format": 1}, buffer, _use_new_zipfile_serialization=False)
+    torch.save({"format": CHECKPOINT_FORMAT}, buffer, _use_new_zipfile_serialization=False)
     return buffer.getvalue()
 
 

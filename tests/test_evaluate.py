@@ -77,6 +77,9 @@ def test_the_angles_are_those_between_weights_and_centres(finished_run, arrays_a
         assert facts["angles"]["test"][name] == pytest.approx(np.mean(angles), abs=1e-3)
 
 
+ARCFACE = (1.0, 0.5, 0.0)
+
+
 def planted():
     """Three classes on the axes, 4 test samples each; two samples of class 0 lie at class 1, and class 3 is missing."""
     weights = np.eye(4, dtype=np.float32)
@@ -91,7 +94,8 @@ def planted():
 
 
 def test_rows_of_the_confusion_matrix_are_true_classes():
-    facts = evaluate.evaluate_arrays(*planted(), "arcface")
+    facts = evaluate.evaluate_arrays(*planted(), "arcface", ARCFACE)
+    assert facts["margins_kept"]["test"]["own"] == 10 / 12 and facts["margins_kept"]["train"]["own"] == 1
     assert facts["confusion"] == [[2, 2, 0, 0], [0, 4, 0, 0], [0, 0, 4, 0], [0, 0, 0, 0]]
     assert facts["per_class_accuracy"] == [0.5, 1, 1, None]
     assert [entry["value"] for entry in facts["accuracy"].values()] == [10 / 12] * 3
@@ -107,8 +111,8 @@ def test_turning_the_embedding_space_changes_no_figure(seed):
     test = {"embeddings": x, "labels": labels, "weights": weights}
     turned = {**test, "embeddings": x @ turn, "weights": weights @ turn}
     for loss in ("softmax", "arcface"):
-        one = evaluate.evaluate_arrays(test, near, around, loss)
-        two = evaluate.evaluate_arrays(turned, near @ turn, around, loss)
+        one = evaluate.evaluate_arrays(test, near, around, loss, ARCFACE)
+        two = evaluate.evaluate_arrays(turned, near @ turn, around, loss, ARCFACE)
         for name in ("accuracy", "per_class_accuracy", "confusion"):
             assert one[name] == two[name]
         for name in ("train", "test"):
@@ -120,7 +124,7 @@ def test_turning_the_embedding_space_changes_no_figure(seed):
 
 def test_classes_in_one_place_are_measured_and_shown():
     test, near, around = planted()
-    facts = evaluate.evaluate_arrays(test, np.ones_like(near), around, "arcface")
+    facts = evaluate.evaluate_arrays(test, np.ones_like(near), around, "arcface", ARCFACE)
     assert facts["angular_fisher_score"] is None
     more = {
         "dataset": "folder",
@@ -135,7 +139,7 @@ def test_classes_in_one_place_are_measured_and_shown():
 
 def test_too_many_images_to_pair_are_said_to_be(monkeypatch):
     monkeypatch.setattr(evaluate, "MOST_PAIRED", 11)
-    facts = evaluate.evaluate_arrays(*planted(), "arcface")
+    facts = evaluate.evaluate_arrays(*planted(), "arcface", ARCFACE)
     for name in ("verification", "verification_10_fold", "retrieval"):
         assert "12 images" in facts[name]["impossible"]
 

@@ -262,3 +262,14 @@ def test_a_margin_without_feasible_region_is_one_warning_and_training_goes_on(tr
 def test_the_recipes_own_settings_are_not_warned_of(dataset, dim, classes, loss):
     flags = options.parse_flags(["--dataset", dataset, "--loss", loss, "--embedding-dim", str(dim)])
     assert train.warnings_of(options.resolve(flags, dataset, classes), classes) == []
+
+
+def test_of_larger_pictures_fewer_are_unfolded_for_the_whitening(make_trainer, monkeypatch):
+    """As many pixels as 5,000 pictures of 32 by 32 have, or memory grows with the square of a picture's side."""
+    seen = []
+    monkeypatch.setattr(training.Backbone, "init_whitening", lambda self, images: seen.append(images.shape))
+    make_trainer(loss="softmax")
+    whole = seen[0][0]
+    monkeypatch.setattr(training, "WHITEN_PIXELS", 10 * seen[0][-1] ** 2)
+    make_trainer(loss="softmax")
+    assert seen[1][0] == 10 < whole

@@ -113,3 +113,41 @@ def test_the_way_to_the_nearest_direction_matches_a_loop():
     found = metrics.to_nearest(x, directions)
     assert list(found.values()) == pytest.approx(list(np.quantile(angles, (0.25, 0.5, 0.75))), rel=1e-9)
     assert metrics.to_nearest(directions, directions)["upper_quartile"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_angles_to_weights_match_a_loop():
+    x, y = clusters(70, d=5, classes=4)
+    weights = np.random.default_rng(3).standard_normal((4, 5)) * [[1], [9], [0.1], [2]]
+    own, other = metrics.angles_to_weights(x.astype(np.float32), y, weights, chunk=11)
+    for i, row in enumerate(x):
+        angles = [slow_angle(row, w) for w in weights]
+        assert math.degrees(own[i]) == pytest.approx(angles.pop(y[i]), abs=1e-4)
+        assert math.degrees(other[i]) == pytest.approx(min(angles), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "margins", [(1, 0, 0), (1, 0.5, 0), (1, 0, 0.35), (1.35, 0, 0), (0.9, 0.4, 0.15), (4, 0, 0), (1, 2.5, 0)]
+)
+def test_a_margin_is_kept_where_the_training_head_s_target_is_ahead(margins):
+    import torch
+
+    from losses import target_psi
+
+    own, other = np.random.default_rng(1).uniform(0, math.pi, (2, 5000))
+    psi = target_psi(torch.from_numpy(np.cos(own)), *margins).numpy()
+    expected = np.mean(psi > np.cos(other))
+    assert metrics.margin_kept(own, other, *margins) == pytest.approx(expected, abs=2e-4)
+    assert 0 < expected < 0.75
+
+
+def test_an_additive_margin_is_kept_where_the_lead_is_larger():
+    own, other = np.radians([0, 10, 20, 80]), np.radians([28, 39, 48, 109])
+    assert metrics.margin_kept(own, other, m2=0.5) == 0.5  # 0.5 rad are 28.65 degrees
+    assert metrics.margin_kept(own, other, m3=1 - math.cos(math.radians(30))) == 0.75
+
+
+@pytest.mark.parametrize(("labels", "count"), [([0, 2, 1], 2), ([0, 0, -1], 3), ([0, 0, 0], 1)])
+def test_angles_to_weights_refuse(labels, count):
+    weights = np.ones((count, 3))
+    with pytest.raises(ValueError, match="need two and a row for each"):
+        metrics.angles_to_weights(np.eye(3), labels, weights)

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 import metrics
 from metrics_helpers import clusters, on_circle, pair_scores, rates, tied
+from pair_scores import equal_error, tar_at
 
 
 @pytest.mark.parametrize("data", [clusters(), clusters(spread=0.4, seed=1), clusters(dtype=np.float32), tied()])
@@ -81,7 +82,7 @@ def test_verification_perfect_and_degenerate():
 
 def test_equal_error_where_the_rates_are_equal_at_a_score():
     genuine, impostor = np.array([0.1, 0.5], np.float32), np.array([0.3, 0.7], np.float32)
-    assert metrics._equal_error(genuine, impostor) == (0.5, 0.5)
+    assert equal_error(genuine, impostor) == (0.5, 0.5)
 
 
 @pytest.mark.parametrize("limit", [1, 29, 57, 58])
@@ -89,7 +90,7 @@ def test_far_limit_counts_exactly(limit):
     """A target FAR of k out of n must allow k false accepts, whatever the product k / n * n rounds to."""
     impostor = np.arange(100, dtype=np.float32)
     genuine = np.arange(100, dtype=np.float32) + np.float32(0.5)
-    assert metrics._tar_at(genuine, impostor, limit / 100) == pytest.approx((limit + 1) / 100)
+    assert tar_at(genuine, impostor, limit / 100) == pytest.approx((limit + 1) / 100)
 
 
 @settings(max_examples=25, deadline=None)
@@ -161,8 +162,8 @@ def test_verification_accuracy_draws_no_pair_twice(monkeypatch):
     x, y = clusters(24, d=6, classes=3)
     scores, same = pair_scores(x, y)
     seen = []
-    threshold = metrics._best_threshold
-    monkeypatch.setattr(metrics, "_best_threshold", lambda s, g: seen.append((s, g)) or threshold(s, g))
+    threshold = metrics.best_threshold
+    monkeypatch.setattr(metrics, "best_threshold", lambda s, g: seen.append((s, g)) or threshold(s, g))
     assert metrics.verification_accuracy(x, y)["pairs"] == 2 * same.sum()
     union = {(round(s, 6), bool(g)) for drawn in seen for s, g in zip(*drawn, strict=True)}
     assert {s for s, g in union if g} == {round(s, 6) for s in scores[same]}

@@ -8,6 +8,7 @@ import pytest
 
 import plot_compare
 import plot_points
+import plot_sphere
 import plot_tables
 import plot_training
 from plot_data import NotStored, Study
@@ -133,20 +134,20 @@ def test_on_the_circle_no_class_hides_behind_a_taller_one():
 
 def test_names_on_a_sphere_move_apart_and_no_further_than_they_must():
     free = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    np.testing.assert_array_equal(plot_points._apart(free, ["cat", "dog", "deer"]), free)
+    np.testing.assert_array_equal(plot_sphere.apart(free, ["cat", "dog", "deer"]), free)
     names = ["automobile", "truck", "cat", "dog", "deer", "ship"]
     crowded = np.random.default_rng(0).normal(0, 0.15, (len(names), 2))
-    moved = plot_points._apart(crowded, names)
+    moved = plot_sphere.apart(crowded, names)
     np.testing.assert_array_equal(moved[:, 0], crowded[:, 0])  # up and down alone
-    line = plot_points.name_size("cat") * plot_points.LINE
+    line = plot_points.name_size("cat") * plot_sphere.LINE
     for a in range(len(names)):
         for b in range(a):
-            reach = plot_points.name_size("cat") * plot_points.LETTER * (len(names[a]) + len(names[b])) / 2
+            reach = plot_points.name_size("cat") * plot_sphere.LETTER * (len(names[a]) + len(names[b])) / 2
             across, along = np.abs(moved[a] - moved[b])
             assert across >= reach or along >= line - 1e-4, (names[a], names[b])
-    many = np.zeros((plot_points.MOST_APART + 1, 2))
-    np.testing.assert_array_equal(plot_points._apart(many, ["cat"] * len(many)), many)  # no room for so many
-    pair = plot_points._apart(np.array([[0.0, 0.01], [0.1, 0.0]]), ["cat", "dog"])
+    many = np.zeros((plot_sphere.MOST_APART + 1, 2))
+    np.testing.assert_array_equal(plot_sphere.apart(many, ["cat"] * len(many)), many)  # no room for so many
+    pair = plot_sphere.apart(np.array([[0.0, 0.01], [0.1, 0.0]]), ["cat", "dog"])
     assert pair[0, 1] > pair[1, 1] and abs(pair[0, 1] - pair[1, 1] - line) < 1e-5  # the upper stays above
 
 
@@ -156,3 +157,28 @@ def test_a_net_other_than_the_data_set_s_usual_one_is_named():
     assert plot_tables.other_net(usual | {"depth": 2}) == ", 2 convolutions a block"
     assert plot_tables.other_net(usual | {"widths": [1, 2, 3], "depth": 4}) == ", net 1/2/3, 4 convolutions a block"
     assert plot_tables.other_net({"dataset": "mnist-5k", "widths": [32, 64, 128], "depth": 2}) == ""
+
+
+def test_spheres_are_seen_from_where_no_ray_hides_another():
+    """The view must look across a square of rays, not along its sides, and be the best of all there are."""
+    square = np.array([[1.0, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
+    two = [square, np.random.default_rng(3).normal(size=(4, 3))]
+    best = plot_sphere.best_view(two)
+
+    def smallest(view):
+        e, a = np.radians(view)
+        eye = np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
+        found = []
+        for weights in two:
+            ends = [*(w / np.linalg.norm(w) for w in weights), np.zeros(3)]
+            found += [np.linalg.norm(np.cross(p - q, eye)) for i, p in enumerate(ends) for q in ends[:i]]
+        return min(found)
+
+    assert smallest(best) == pytest.approx(max(map(smallest, plot_sphere.VIEWS)))
+    assert plot_sphere.best_view([square])[0] in (-60, 60)
+
+
+def test_long_names_are_shortened_to_what_tells_them_apart_or_left_out():
+    assert plot_points.initials(["cat", "dog", "ship"]) == ["ca", "do", "sh"]
+    assert plot_points.initials(["0", "11"]) == ["0", "11"]
+    assert plot_points.initials(["cat", "car"]) == []

@@ -222,3 +222,23 @@ def test_damaged_results_are_one_clear_line(results, command, tmp_path):
     done = command(plot_embeddings.main, "--figures-dir", tmp_path / "figures", "--only", *names)
     assert_refused(done, path.stem)
     assert (tmp_path / "figures" / "embeddings_3d_mnist.png").exists()  # one damaged file costs its own figures
+
+
+def test_two_runs_of_one_name_are_not_drawn_over_each_other(command, tmp_path):
+    runs = [make_run(tmp_path / place / "run", 2) for place in "ab"]
+    assert_refused(command(plot_embeddings.main, *runs, "--figures-dir", tmp_path / "figures"), "2 runs named run")
+    assert not (tmp_path / "figures").exists()
+
+
+def test_stopped_half_way_the_captions_are_those_of_the_pictures(tmp_path):
+    import matplotlib.pyplot as plt
+
+    from plot_data import Drawn
+
+    def stopped():
+        raise KeyboardInterrupt
+
+    write_json(tmp_path / "captions.json", {"one": {"file": "one.png", "caption": "old"}})
+    with pytest.raises(KeyboardInterrupt):
+        list(plot_embeddings.draw({"one": lambda: Drawn(plt.figure(), "new"), "two": stopped}, tmp_path, "png"))
+    assert json.loads((tmp_path / "captions.json").read_text())["one"]["caption"] == "new"

@@ -48,6 +48,16 @@ def test_pictures_of_other_sizes_and_modes_are_taken(measure, finished_run, tmp_
     assert done.status == 0 and len(done.out.splitlines()) == 3
 
 
+def test_the_pairs_of_many_pictures_are_not_listed(measure, finished_run, tmp_path, monkeypatch):
+    import evaluate
+
+    monkeypatch.setattr(evaluate, "MOST_LISTED", 2)
+    for name in "abc":
+        Image.new("L", (16, 16), 99).save(tmp_path / f"{name}.png")
+    lines = measure(finished_run, "--images", *(tmp_path / f"{name}.png" for name in "abc")).out.splitlines()
+    assert len(lines) == 4 and lines[-1] == "pairs: not listed for more than 2 pictures"
+
+
 def test_pictures_need_one_run_and_must_be_pictures(measure, finished_run, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     good = tmp_path / "good.png"

@@ -35,6 +35,12 @@ def test_what_the_recipe_is_made_of_is_what_was_measured():
         ("ReLU and SiLU (seed 0) | {} and {}", [{"activation": "relu"}, {"activation": "silu"}]),
     ):  # fmt: skip
         assert f"| {said.format(*map(tried, changes))} | the same |" in TEXT
+    for said, changes in (("scales, 3 and 5", ({"scale": 3.0}, {"scale": 5.0})),
+                          ("margins, none and 0.4", ({"m2": 0.0}, {"m2": 0.4}))):  # fmt: skip
+        found = " and ".join(tried(change, seed=0) for change in changes)
+        assert f"| other {said} (seed 0) | {found} | the same |" in TEXT
+    large = tried(fast | {"scale": 6.0, "m2": 0.1}, 0.995)
+    assert f"| s = 6 with a margin of 0.1 (two seeds) | {large} | third row: {rows[2]} |" in TEXT
     narrower = [tried({"epochs": epochs, "widths": list(widths)}) for epochs, widths in (
         (13, (64, 192, 256)), (17, (48, 192, 192)), (13.4, (32, 256, 256)), (27, (32, 128, 256)),
         (14.4, (32, 192, 384)))]  # fmt: skip

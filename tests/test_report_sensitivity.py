@@ -38,7 +38,7 @@ def test_a_grids_best_worst_and_failed_cells_are_counted(grid):
         "title": "ArcFace", "flags": ["scale", "margin"], "count": 6, "failed": 2, "best": "99.62",
         "epochs": 2, "worst": "98.71",
         "errors": [{"scale": "4", "low": "0.30", "high": "0.40"}, {"scale": "16", "low": "0.30", "high": "1.20"}],
-        "plain": [], "beyond": None,
+        "plain": [], "beyond": None, "by_margin": {"scale": "16", "errors": {"0.1": "1.20", "0.5": "0.30"}},
     }  # fmt: skip
 
 
@@ -114,11 +114,11 @@ def test_scales_without_a_margin_stand_beside_adacos_and_arcface():
                                   (control, 4.0, 0.003), (groups["arcface"], 16.0, 0.003)):  # fmt: skip
         for seed, facts in members.items():
             facts.update(scale=scale, verification={"eer": error + 0.0001 * seed * (members is control)})
-    rows = content.by_scale(groups, [control])
+    rows = content.by_scale(groups, [control], [])
     assert [(row["title"], row["settings"].split(",")[0]) for row in rows] == [
         ("Norm-softmax", "s = 4"), ("Norm-softmax", "s = 16"), ("AdaCos", "s = 2"), ("ArcFace", "s = 16")]  # fmt: skip
     assert [row["eer"] and row["eer"]["mean"] for row in rows] == ["+0.010", "+0.300", "−0.050", None]
     assert all(row["softmax"] is None for row in rows)
     plain = groups_of(softmax=[0.8, 0.7, 0.9])["softmax"]
-    assert content.by_scale(groups | {"softmax": plain}, [control])[0]["softmax"]["mean"] == "+10.00"
-    assert content.by_scale(groups, []) == []
+    assert content.by_scale(groups | {"softmax": plain}, [control], [])[0]["softmax"]["mean"] == "+10.00"
+    assert content.by_scale(groups, [], []) == []

@@ -21,6 +21,7 @@ def shoot(command, monkeypatch, tmp_path):
     monkeypatch.setattr(screenshots, "ROOT", tmp_path)
     monkeypatch.setattr(screenshots, "write_pictures", lambda folder: None)
     (tmp_path / "figures").mkdir()
+    (tmp_path / "data").mkdir()
 
     def go(shots):
         planned = {}
@@ -43,17 +44,11 @@ def test_a_command_that_ends_otherwise_than_planned_is_named_and_no_picture_chan
     assert done.status == 0 and {path.name for path in (tmp_path / "figures").iterdir()} == {"one.png", "two.png"}
 
 
-def test_a_measured_run_is_shown_where_there_is_one(shoot, monkeypatch, tmp_path):
-    (tmp_path / "show.py").write_text("import sys; print(open(sys.argv[1] + '/metrics.json').read())")
-    monkeypatch.setattr(screenshots, "MEASURED", "runs/own")
-    monkeypatch.setattr(screenshots, "SHOTS_OF_IT", {"two": [("show.py runs/own", 0)]})
-    done = shoot({"one": [("print(1)", 0)]})
-    assert done.status == 0 and "left two.png as it is" in done.out
-    (tmp_path / "runs" / "own").mkdir(parents=True)
-    (tmp_path / "runs" / "own" / "metrics.json").write_text("{}")
-    done = shoot({"one": [("print(1)", 0)]})
-    assert done.status == 0 and "left" not in done.out
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"one.png", "two.png"}
+def test_without_data_no_command_is_begun(shoot, tmp_path):
+    (tmp_path / "data").rmdir()
+    begun = tmp_path / "begun"
+    assert_refused(shoot({"one": [(f"open({str(begun)!r}, 'w')", 0)]}), tmp_path / "data", "MNIST")
+    assert not begun.exists()
 
 
 def test_a_file_in_the_way_of_the_pictures_is_named_before_any_command(shoot, tmp_path):

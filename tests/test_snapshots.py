@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import snapshots
-import train
 from checkpoints import load_checkpoint
 from losses import build_head
 from runs import read_arrays, read_json
@@ -132,4 +131,3 @@ def test_target_angles_are_those_of_the_head():
 
 def test_a_checkpoint_knows_nothing_of_snapshots(recorded):
     assert "snapshots" not in load_checkpoint(recorded / "checkpoint.pt")["config"]
-    assert train.Recorder is snapshots.Recorder

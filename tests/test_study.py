@@ -58,7 +58,8 @@ def test_norm_softmax_is_run_at_the_scale_of_each_margin_loss(dataset):
 def test_norm_softmax_is_run_at_other_scales_too():
     names = [run.name() for run in study.study() if run.part == "control"]
     smaller = [f"mnist-norm-softmax-512d-seed{seed}-scale={scale}" for seed in range(3) for scale in (2, 4)]
-    assert names == [*smaller, "cifar10-norm-softmax-512d-seed0-scale=16"]
+    large = [f"cifar10-{loss}-512d-seed0-scale=16" for loss in ("norm-softmax", "arcface", "cosface")]
+    assert names == [*smaller, large[0], f"{large[1]}-margin=0.5", f"{large[2]}-margin=0.35"]
 
 
 def test_time_is_estimated_from_stored_runs_of_the_data_set_on_such_a_device(monkeypatch):
@@ -70,4 +71,6 @@ def test_time_is_estimated_from_stored_runs_of_the_data_set_on_such_a_device(mon
     stored = [facts_of(dataset="mnist", train_seconds=t, epochs=5) for t in (10.0, 20.0, 90.0)]
     run = Run("open", "mnist", "arcface", hold_out=("7", "8"), extra=(("epochs", 10),))
     assert study.seconds(run, stored) == pytest.approx(10 * 4.0 * 0.8 + study.SECONDS_BESIDE)
+    damaged: list[dict] = [{}, {"dataset": "mnist"}, {"dataset": "mnist", "epochs": 5, "train_seconds": 1.0}]
+    assert study.seconds(run, damaged) == study.seconds(run, [])
     assert study.seconds(run, []) == pytest.approx(10 * study.SECONDS_AN_EPOCH["mnist"] * 0.8 + study.SECONDS_BESIDE)

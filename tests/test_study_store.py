@@ -70,6 +70,17 @@ def test_no_verdict_of_a_stored_result_is_another_than_would_be_given_now():
             assert ("failed" in facts) == now, path.name
 
 
+def test_a_run_goes_on_in_the_precision_it_was_begun_in(places):
+    folder = finish(RUN, places.output_dir)
+    record = json.loads((folder / "config.json").read_text())
+    (folder / "metrics.json").unlink()
+    for precision in ("fp32", "bf16"):
+        record["settings"]["precision"] = precision
+        write_json(folder / "config.json", record)
+        words = study_store.command(RUN, places, again=False)
+        assert words[-3:] == ["--precision", precision, "--resume"] and "--overwrite" not in words
+
+
 @pytest.mark.parametrize(
     "change", [{"epochs": 3}, {"m2": 0.1}, {"lr": 1.0}, {"scale": 3.0}, {"widths": [1, 2, 3]}, {"schedule": "cosine"}],
     ids=str,

@@ -129,7 +129,9 @@ def test_times_are_told_in_a_unit_that_fits(seconds, said):
 def test_the_readme_tells_how_long_the_widest_runs_trained():
     runs = [facts_of(dim=2, train_seconds=1.0), facts_of(dim=512, train_seconds=61.4), facts_of(dim=512, seed=1)]
     runs.append(facts_of(dim=512, seed=2, device="cuda, made up", train_seconds=2.6))
+    runs.append(facts_of(dim=512, epochs=30, train_seconds=70.0))
     last = plot_tables.markdown(runs).splitlines()[-1]
     assert last == (
-        "A run in 512 dimensions trained for 10 to 61 s on cpu, 2 threads, made up, fp32; 3 s on cuda, made up, fp32."
+        "In 512 dimensions 5 epochs took 10 to 61 s on cpu, 2 threads, made up, fp32, or 3 s on cuda, made up, fp32; "
+        "30 epochs took 70 s on cpu, 2 threads, made up, fp32."
     )

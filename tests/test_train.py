@@ -180,6 +180,7 @@ def test_a_run_that_ends_at_chance_says_so(train_tiny, tmp_path):
     [
         ([500, 500], 0.52, True), ([500, 500], 0.6, False), ([900, 100], 0.9, True), ([900, 100], 0.95, False),
         ([100] * 10, 0.15, True), ([100] * 10, 0.2, False), ([10] * 100, 0.05, False), ([10] * 100, 0.012, True),
+        ([500, 0], 1.0, False),
     ],
 )  # fmt: skip
 def test_chance_is_what_naming_the_commonest_class_gets(make_trainer, tmp_path, capsys, counts, accuracy, said):

@@ -1,0 +1,114 @@
+"""Runs beside the main tables: other scales, more training, and how many samples keep a margin."""
+
+import re
+
+from losses import LOSSES
+from report.facts import (
+    DATASETS,
+    DIM,
+    MEASURES,
+    TABLES,
+    Run,
+    cell,
+    devices_text,
+    differences,
+    group,
+    mean_settings,
+    paired,
+)
+
+
+def controls_of(runs: list[Run], dataset: str) -> list[dict]:
+    """Groups of norm-softmax runs at scales beyond the recipe's, made to be compared with margin losses at the same."""
+    names = sorted({run.extra for run in runs if re.fullmatch(r"scale=[\d.]+", run.extra)})
+    found = [group(runs, dataset=dataset, dim=DIM, held_out="", extra=name).get("norm-softmax") for name in names]
+    return [members for members in found if members]
+
+
+def margins_of(runs: list[Run], dataset: str) -> list[dict]:
+    """Groups of margin losses at another scale than the recipe's, with a margin of their own."""
+    named = sorted({(list(LOSSES).index(run.loss), run.extra) for run in runs
+                    if re.fullmatch(r"scale=[\d.]+-margin=[\d.]+", run.extra)}, reverse=True)  # fmt: skip
+    found = [group(runs, dataset=dataset, dim=DIM, held_out="", extra=name).get(list(LOSSES)[at]) for at, name in named]
+    return [members for members in found if members]
+
+
+def by_scale(groups: dict, controls: list[dict], margins: list[dict]) -> list[dict]:
+    """NSL at every scale it was run at, margins at other scales, AdaCos and ArcFace: accuracy, angles, EER.
+
+    With EER less ArcFace's and less NSL's at the recipe's scale, and accuracy less softmax's; elsewhere: the device and
+    PyTorch of runs that did not share the table's.
+    Empty without a control: the main tables then say as much.
+    """
+    arcface, softmax = groups.get("arcface"), groups.get("softmax")
+    if not controls or not arcface:
+        return []
+    own, adacos = ([groups[loss]] if loss in groups else [] for loss in ("norm-softmax", "adacos"))
+    plain = sorted(own + controls, key=lambda members: next(iter(members.values()))["scale"])
+    rows = []
+    for members in (*plain, *margins, *adacos, arcface):
+        first = next(iter(members.values()))
+        rows.append({"title": LOSSES[first["loss"]].title, "scale": f"{first['scale']:g}", "own": members in margins,
+                     "settings": mean_settings(members), "n": len(members),
+                     "cells": [cell(members, MEASURES[name]) for name in TABLES["low"]],
+                     "eer": paired(members, arcface, MEASURES["eer"], digits=3) if members is not arcface else None,
+                     "minus_own": paired(members, own[0], MEASURES["eer"], digits=3)
+                     if own and members is not own[0] else None,
+                     "elsewhere": elsewhere(members, arcface),
+                     "softmax": paired(members, softmax, MEASURES["accuracy"]) if softmax else None})  # fmt: skip
+    return rows
+
+
+def elsewhere(members: dict[int, dict], table: dict[int, dict]) -> str | None:
+    """'1 thread of AMD EPYC with PyTorch 2.15.0': where a control was run, unless the table's runs were made there."""
+    there, here = ({"cpu" in f["device"] for f in some.values()} for some in (table, members))
+    if here <= there:
+        return None
+    versions = sorted({f["torch"].split("+")[0] for f in members.values()})
+    return f"{devices_text({f['device'] for f in members.values()})} with PyTorch {', '.join(versions)}"
+
+
+def margins_kept(runs: list[Run]) -> list[dict]:
+    """Rows of runs, alike but for their seed, asked whether their samples keep a margin, their own and ArcFace's,
+    on training and test images, and by how many degrees the median one is ahead."""
+    found: dict[tuple, list[Run]] = {}
+    for run in runs:
+        if run.dim == DIM and not run.held_out and "margins_kept" in run.facts:
+            found.setdefault((DATASETS.index(run.dataset), list(LOSSES).index(run.loss), run.extra), []).append(run)
+    rows = []
+    for _, members in sorted(found.items()):
+        of_seed = {run.seed: run.facts for run in members}
+        first = members[0].facts
+        rows.append({
+            "dataset": members[0].dataset, "loss": first["loss"], "title": LOSSES[first["loss"]].title,
+            "settings": mean_settings(of_seed), "n": len(of_seed), "epochs": first["epochs"],
+            "margin": LOSSES[first["loss"]].own_margin is not None,
+            "cells": [cell(of_seed, MEASURES[name]) for name in TABLES["kept"]],
+        })  # fmt: skip
+    return rows
+
+
+def longer(runs: list[Run], dataset: str) -> dict | None:
+    """Runs of several losses with more epochs and the mean of the weights: a row a loss, and what is ahead of what;
+    None where there are none. further: other numbers of epochs that fewer losses were given."""
+    names = sorted({run.extra for run in runs if re.fullmatch(r"epochs=\d+-averaging=[\d.]+", run.extra)})
+    found = [group(runs, dataset=dataset, dim=DIM, held_out="", extra=name) for name in names]
+    found = sorted((groups for groups in found if groups), key=len, reverse=True)
+    if not found:
+        return None
+    groups, *others = found
+    first = next(iter(next(iter(groups.values())).values()))
+    accuracy, eer = (differences(groups, [], MEASURES[name]) for name in ("accuracy", "eer"))
+    rows = [
+        {"loss": loss, "title": LOSSES[loss].title, "n": len(members),
+         "cells": [cell(members, MEASURES[name]) for name in TABLES["low"]],
+         "softmax": accuracy[loss]["softmax"], "plain": accuracy[loss]["norm-softmax"],
+         "eer": eer[loss]["norm-softmax"], "eer_softmax": eer[loss]["softmax"]}
+        for loss, members in groups.items()
+    ]  # fmt: skip
+    further = [
+        {"title": LOSSES[loss].title, "epochs": next(iter(members.values()))["epochs"],
+         "cell": cell(members, MEASURES["accuracy"])}
+        for more in others for loss, members in more.items()
+    ]  # fmt: skip
+    return {"epochs": first["epochs"], "averaging": first["averaging"], "rows": rows, "further": further}

@@ -1,0 +1,56 @@
+"""A measured run's figures as lines for the terminal."""
+
+WIDEST_MATRIX = 20  # classes; a wider confusion matrix does not fit a terminal
+
+
+def summary(facts: dict) -> str:
+    """A run's figures as lines for the terminal."""
+    accuracy, angles = facts["accuracy"], facts["angles"]
+    kind = "validation" if facts.get("validation") else "test"
+    measured_on = f"{facts['test_images']:,} {kind} images"
+    lines = [f"{facts['dataset']} {facts['loss']} {facts['embedding_dim']}-d, on {measured_on}",
+             f"  data: {facts['source']}"]  # fmt: skip
+    names = {"head": "head, no margin", "nearest_mean": "nearest class mean"}
+    for name, entry in accuracy.items():
+        label = names.get(name, "5 nearest by cosine")
+        interval = f"95 % interval {entry['low']:.2%} to {entry['high']:.2%}"
+        lines.append(f"  accuracy, {label:<20} {entry['value']:.2%}  ({interval})")
+    for split, values in angles.items():
+        if values:
+            lines.append(f"  angles, {split:<5} W-EC {values['w_ec']:.1f}  W-Inter {values['w_inter']:.1f}  "
+                         f"Intra {values['intra']:.1f}  Inter {values['inter']:.1f} degrees")  # fmt: skip
+    for split, values in facts.get("margins_kept", {}).items():
+        lines.append(f"  margin, {split:<5} kept by {values['own']:.2%}, ArcFace's 0.5 by {values['arcface']:.2%}; "
+                     f"lead over the next class, median {values['lead']['0.5']:.1f} degrees")  # fmt: skip
+    fisher = facts["angular_fisher_score"]
+    fisher = "infinite" if fisher is None else f"{fisher:.4f}"
+    lines.append(f"  angular Fisher score {fisher} (train; scatter within over between classes)")
+    pairs, folds, found = facts["verification"], facts["verification_10_fold"], facts["retrieval"]
+    if "auc" in pairs:
+        tar = "  ".join(f"TAR {value:.2%} at FAR {far}" for far, value in pairs["tar_at_far"].items())
+        lines.append(f"  verification, {pairs['pairs']:,} pairs of {facts['pairs_from']}: AUC {pairs['auc']:.5f}  "
+                     f"EER {pairs['eer']:.2%}")  # fmt: skip
+        lines.append(f"  verification, the same pairs: {tar}")
+    if "mean" in folds:
+        lines.append(f"  verification, 10 folds of {folds['pairs']:,} pairs: {folds['mean']:.2%} ± {folds['std']:.2%}")
+    if way := facts.get("unseen_to_weight"):
+        lines.append(f"  held-out images to the nearest class weight: median {way['median']:.1f} degrees")
+    for name, figures in (("verification", pairs), ("retrieval", found)):
+        if why := figures.get("impossible"):
+            lines.append(f"  {name}: not measured ({why})")
+    if "rank_1" in found:
+        lines.append(f"  retrieval: rank-1 {found['rank_1']:.2%}  R-precision {found['r_precision']:.2%}  "
+                     f"MAP@R {found['map_at_r']:.2%}")  # fmt: skip
+    return "\n".join(lines + class_lines(facts))
+
+
+def class_lines(facts: dict) -> list[str]:
+    """Per-class accuracy beside the confusion matrix, for the terminal: rows are true classes, columns predicted."""
+    if len(facts["classes"]) > WIDEST_MATRIX:
+        return [f"  per class: {len(facts['classes'])} classes, in metrics.json"]
+    width = max(len(name) for name in facts["classes"])
+    lines = ["  per class: accuracy, and how often (column) was predicted"]
+    for name, share, row in zip(facts["classes"], facts["per_class_accuracy"], facts["confusion"], strict=True):
+        accuracy = "   none" if share is None else f"{share:7.2%}"
+        lines.append(f"    {name:<{width}} {accuracy} " + "".join(f"{count:6}" for count in row))
+    return lines

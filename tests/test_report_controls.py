@@ -1,0 +1,62 @@
+"""Runs beside the main tables: other scales, margins there, where they ran, and how many samples keep a margin."""
+
+import json
+
+from report import content, controls, facts
+from report_helpers import groups_of, run
+
+
+def stored(tmp_path, name: str, **changes) -> None:
+    loss, seed = changes.pop("loss"), changes.pop("seed", 0)
+    (tmp_path / f"mnist-{loss}-512d-seed{seed}{name}.json").write_text(json.dumps(run(loss, seed, **changes)))
+
+
+def test_margins_at_another_scale_have_rows_after_the_scale_without_one(tmp_path):
+    for loss, error in (("norm-softmax", 0.05), ("arcface", 0.05), ("softmax", 0.1)):
+        for seed in range(2):
+            stored(tmp_path, "", loss=loss, seed=seed, verification={"eer": error})
+    stored(tmp_path, "-scale=32", loss="norm-softmax", scale=32.0, verification={"eer": 0.12})
+    for loss, error, m2, m3 in (("arcface", 0.08, 0.5, 0.0), ("cosface", 0.09, 0.0, 0.35)):
+        own = {"scale": 32.0, "m2": m2, "m3": m3, "verification": {"eer": error}}
+        stored(tmp_path, f"-scale=32-margin={m2 or m3}", loss=loss, **own)
+    stored(tmp_path, "-scale=64-margin=0.1-epochs=2", loss="arcface", scale=64.0, epochs=2)  # a grid's
+    rows = content.content(tmp_path)["main"]["mnist"]["by_scale"]
+    found = [(row["title"], row["scale"], row["own"], row["cells"][-1]["mean"]) for row in rows]
+    assert found == [
+        ("Norm-softmax", "16", False, "5.00"), ("Norm-softmax", "32", False, "12.00"),
+        ("ArcFace", "32", True, "8.00"), ("CosFace", "32", True, "9.00"), ("ArcFace", "16", False, "5.00"),
+    ]  # fmt: skip
+    assert [row["minus_own"] and row["minus_own"]["mean"] for row in rows] == [
+        None, "+7.000", "+3.000", "+4.000", "0.000"
+    ]  # fmt: skip
+
+
+def test_a_control_from_elsewhere_is_said_to_be():
+    table = groups_of(arcface=[0.9, 0.9])["arcface"]
+    for members, device in ((table, "cuda, NVIDIA H200"),):
+        for metrics in members.values():
+            metrics["device"] = device
+    cpu = {0: run(device="cpu, 2 threads, AMD EPYC", torch="2.15.0+cpu")}
+    assert controls.elsewhere(cpu, table) == "2 threads of AMD EPYC with PyTorch 2.15.0"
+    assert controls.elsewhere(table, table) is None
+    assert controls.elsewhere(cpu, {0: run(device="cpu, 1 thread, Xeon")}) is None
+
+
+def test_kept_margins_are_means_over_seeds_of_the_runs_that_recorded_them():
+    def figures(share: float) -> dict:
+        part = {"own": share, "arcface": share - 0.1, "lead": {"0.01": 1.0, "0.05": 2.0, "0.5": 100 * share}}
+        return {"train": part, "test": {**part, "own": share - 0.2}}
+
+    runs = [
+        facts.Run("mnist", "arcface", 512, seed, "", extra, run(seed=seed, margins_kept=figures(share)))
+        for extra, shares in (("epochs=14", (0.8, 0.9)), ("scale=4", (0.5,)))
+        for seed, share in enumerate(shares)
+    ]
+    runs.append(facts.Run("mnist", "softmax", 512, 0, "", "", run("softmax", margins_kept=figures(0.4))))
+    runs.append(facts.Run("mnist", "cosface", 512, 0, "", "", run("cosface")))  # of before it was recorded
+    runs.append(facts.Run("mnist", "cosface", 2, 0, "", "", run("cosface", margins_kept=figures(0.4))))
+    rows = controls.margins_kept(runs)
+    assert [(row["loss"], row["n"], row["margin"]) for row in rows] == [
+        ("softmax", 1, False), ("arcface", 2, True), ("arcface", 1, True)
+    ]  # fmt: skip
+    assert [cell["mean"] for cell in rows[1]["cells"]] == ["85.00", "65.00", "75.00", "75.00", "85.0", "85.0"]
