@@ -118,13 +118,13 @@ def _simplex_is_best(cosine: float, scale: float) -> bool:
     """Whether f(t) = exp(-2 s arccos(t) / pi) lies above its tangent at the simplex's cosine all over [-1, 1].
 
     If so, no arrangement has a smaller mean of f over its pairs, for none has a smaller mean cosine. f is concave up to
-    some t and convex beyond: convex at the simplex's, it can only fall below at t = -1.
+    some t and convex beyond, so that it lies above a tangent everywhere if it does at t = -1.
     """
     if cosine == -1:
         return True
     c = 2 * scale / math.pi
     tangent = 1 - c * math.sqrt((1 + cosine) / (1 - cosine))  # at t = -1, in parts of f at the simplex's cosine
-    return cosine >= -c / math.hypot(1, c) and math.exp(-c * math.acos(-cosine)) >= tangent
+    return math.exp(-c * math.acos(-cosine)) >= tangent
 
 
 def _circle_scale(num_classes: int, probability: float, linear: bool) -> float:

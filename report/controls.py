@@ -54,7 +54,7 @@ def by_scale(groups: dict, controls: list[dict], margins: list[dict]) -> list[di
                      "eer": paired(members, arcface, MEASURES["eer"], digits=3) if members is not arcface else None,
                      "minus_own": paired(members, own[0], MEASURES["eer"], digits=3)
                      if own and members is not own[0] else None,
-                     "elsewhere": elsewhere(members, arcface),
+                     "elsewhere": elsewhere(members, arcface), "tar": cell(members, MEASURES["tar"]),
                      "softmax": paired(members, softmax, MEASURES["accuracy"]) if softmax else None})  # fmt: skip
     return rows
 

@@ -96,6 +96,8 @@ def planted():
 def test_rows_of_the_confusion_matrix_are_true_classes():
     facts = evaluate.evaluate_arrays(*planted(), "arcface", ARCFACE)
     assert facts["margins_kept"]["test"]["own"] == 10 / 12 and facts["margins_kept"]["train"]["own"] == 1
+    wider = evaluate.evaluate_arrays(*planted(), "arcface", (1.0, 1.65, 0.0))["margins_kept"]  # the axes are 1.57 apart
+    assert wider["test"]["own"] == 0 and wider["test"]["arcface"] == 10 / 12 and 85 < wider["test"]["lead"]["0.5"] < 95
     assert facts["confusion"] == [[2, 2, 0, 0], [0, 4, 0, 0], [0, 0, 4, 0], [0, 0, 0, 0]]
     assert facts["per_class_accuracy"] == [0.5, 1, 1, None]
     assert [entry["value"] for entry in facts["accuracy"].values()] == [10 / 12] * 3
