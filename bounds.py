@@ -92,7 +92,7 @@ def minimum_scale(
 
     loss: only "li-arcface" differs, whose logits are s (1 - 2 theta / pi) in place of s cos(theta). Eq. 6 bounds it too
     (a random plane through 0 parts at most C^2 / 4 pairs, so the mean angle of a pair is at most pi C / (2 C - 2)), but
-    the simplex needs more; `exact` where nothing needs less.
+    the simplex needs more, and its scale is the answer where it is shown to be best; elsewhere Eq. 6 is.
     """
     if num_classes < 2:
         raise ValueError(f"{num_classes} classes: need at least 2")
@@ -108,19 +108,24 @@ def minimum_scale(
             return Bound(bound, "simplex")
         gap = 2 / math.pi * math.acos(-1 / others)  # between a centre's own logit and the others, at s = 1
         scale = bound * num_classes / others / gap
-        return Bound(scale, "simplex", exact=_simplex_is_best(-1 / others, scale))
+        if _simplex_is_best(-1 / others, scale):
+            return Bound(scale, "simplex")
+        return Bound(bound, "CosFace Eq. 6: loose for linear logits", exact=False)
     if embedding_dim == 2:
         return Bound(_circle_scale(num_classes, probability, linear), "circle")
     return Bound(bound, "CosFace Eq. 6: loose, for C > d + 1", exact=False)
 
 
 def _simplex_is_best(cosine: float, scale: float) -> bool:
-    """Whether f(t) = exp(-2 s arccos(t) / pi) lies above its tangent at the simplex's cosine all over [-1, 1].
+    """Whether no arrangement is shown to have a smaller mean of f(t) = exp(-2 s arccos(t) / pi) over its pairs than the
+    simplex, all of whose cosines are this one.
 
-    If so, no arrangement has a smaller mean of f over its pairs, for none has a smaller mean cosine. f is concave up to
-    some t and convex beyond, so that it lies above a tangent everywhere if it does at t = -1.
+    Two and three directions: their angles sum to pi and 2 pi at most, and f is convex in the angle. More: if f lies
+    above its tangent at the simplex's cosine all over [-1, 1], for no arrangement has a smaller mean cosine. f is
+    concave up to some t and convex beyond, so that it does so if it does at t = -1. If not, there may be a better one:
+    four in a square reach P = 0.55 at a smaller scale.
     """
-    if cosine == -1:
+    if cosine <= -0.5:
         return True
     c = 2 * scale / math.pi
     tangent = 1 - c * math.sqrt((1 + cosine) / (1 - cosine))  # at t = -1, in parts of f at the simplex's cosine

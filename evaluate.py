@@ -16,15 +16,13 @@ import numpy as np
 import metrics as measure
 from checkpoints import check_weights, load_checkpoint
 from errors import UserError, command_line, one_line
-from losses import LOSSES
 from options import Parser, pick_device, place
 from runs import AGAIN, BAD_CONTENT, RunError, finished_runs, read_arrays, read_json, sole_use, write_json
-from summaries import summary
+from summaries import PAPER_MARGIN, summary
 
 NEIGHBOURS = 5
 MOST_LISTED = 20  # pictures of --images whose pairs are listed: 190 lines
 MOST_PAIRED = 50_000  # test images whose pairs are all compared: 5 GB of scores
-PAPER_MARGIN = LOSSES["arcface"].margins.m2
 LEADS = (0.01, 0.05, 0.5)  # quantiles
 PAIR_FIGURES: dict[str, Callable] = {
     "verification": measure.verification,

@@ -136,7 +136,9 @@ def main() -> int:
     if flags.runs:
         names = [Path(run).resolve().name for run in flags.runs]
         if twice := [name for name in names if names.count(name) > 1]:
-            parser.error(f"{len(twice)} runs named {twice[0]}: their figures would be one file; draw one at a time")
+            parser.error(
+                f"{names.count(twice[0])} runs named {twice[0]}: their figures would be one file; draw one at a time"
+            )
         problems = []
         for run in flags.runs:
             try:

@@ -256,7 +256,9 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
             axes.set_aspect("equal")
             axes.axis("off")
     led = "; a dotted line leads a name further out to its ray" if long else ""
-    inside = "class weights inward" + (" with the first letters of their names" if long else "")
+    inside = "class weights inward" + (
+        " with the first letters of their names" if long and initials(panels[0].classes) else ""
+    )
     flat = (
         f"Upper of each pair: the embeddings as they are, with a ray along each class weight{led}. Lower: their "
         "directions as a histogram around the circle (square-root heights, so that the few between classes show; each "

@@ -129,7 +129,7 @@ def store_failure(run: Run, places: Places) -> None:
     try:
         facts = {name: value for name, value in record.items() if name != "settings"}
         facts |= {**record["settings"], "part": run.part, "failed": reason}
-        if differing(facts, run.settings(facts["dataset"])):
+        if differing(facts, run.settings(facts["dataset"]), ("precision",)):
             raise RunError(f"{folder} holds a failed run of other settings: delete it or choose another --output-dir")
         write_json(stored_as(run, places.results, facts), facts | {"history": read_history(folder / "history.csv")})
     except BAD_CONTENT as error:

@@ -1,5 +1,8 @@
 """A measured run's figures as lines for the terminal."""
 
+from losses import LOSSES
+
+PAPER_MARGIN = LOSSES["arcface"].margins.m2
 WIDEST_MATRIX = 20  # classes; a wider confusion matrix does not fit a terminal
 
 
@@ -20,7 +23,10 @@ def summary(facts: dict) -> str:
             lines.append(f"  angles, {split:<5} W-EC {values['w_ec']:.1f}  W-Inter {values['w_inter']:.1f}  "
                          f"Intra {values['intra']:.1f}  Inter {values['inter']:.1f} degrees")  # fmt: skip
     for split, values in facts.get("margins_kept", {}).items():
-        lines.append(f"  margin, {split:<5} kept by {values['own']:.2%}, ArcFace's 0.5 by {values['arcface']:.2%}; "
+        own = f"kept by {values['own']:.2%}, ArcFace's {PAPER_MARGIN}"
+        if facts["m1"] == 1 and not facts["m2"] and not facts["m3"]:
+            own = f"ArcFace's {PAPER_MARGIN} kept"
+        lines.append(f"  margin, {split:<5} {own} by {values['arcface']:.2%}; "
                      f"lead over the next class, median {values['lead']['0.5']:.1f} degrees")  # fmt: skip
     fisher = facts["angular_fisher_score"]
     fisher = "infinite" if fisher is None else f"{fisher:.4f}"

@@ -115,7 +115,7 @@ def inputs(root: Path, author: dict) -> dict:
         "author": author, "theory": theory(), "study": content(root / "report" / "results"),
         "code": {name: {"file": file, "source": "\n\n".join(excerpt(root / file, part) for part in parts)}
                  for name, (file, parts) in EXCERPTS.items()},
-        "left_out": [name for name in LEFT_OUT if (root / "figures" / f"{name}.png").exists()],
+        "left_out": [name for name in LEFT_OUT if name in known and (root / "figures" / f"{name}.png").exists()],
         "figures": {name: known.get(name, "").replace("'", "’") for name in there},
     }  # fmt: skip
 

@@ -9,6 +9,7 @@ from report.facts import (
     MEASURES,
     TABLES,
     Run,
+    alike,
     cell,
     devices_text,
     differences,
@@ -36,8 +37,8 @@ def margins_of(runs: list[Run], dataset: str) -> list[dict]:
 def by_scale(groups: dict, controls: list[dict], margins: list[dict]) -> list[dict]:
     """NSL at every scale it was run at, margins at other scales, AdaCos and ArcFace: accuracy, angles, EER.
 
-    With EER less ArcFace's and less NSL's at the recipe's scale, and accuracy less softmax's; elsewhere: the device and
-    PyTorch of runs that did not share the table's.
+    With EER less ArcFace's and less NSL's at the recipe's scale, and accuracy less softmax's; elsewhere: as the
+    function of that name.
     Empty without a control: the main tables then say as much.
     """
     arcface, softmax = groups.get("arcface"), groups.get("softmax")
@@ -60,7 +61,8 @@ def by_scale(groups: dict, controls: list[dict], margins: list[dict]) -> list[di
 
 
 def elsewhere(members: dict[int, dict], table: dict[int, dict]) -> str | None:
-    """'1 thread of AMD EPYC with PyTorch 2.15.0': where a control was run, unless the table's runs were made there."""
+    """'1 thread of AMD EPYC with PyTorch 2.15.0': where a CPU's runs beside a GPU's table were made, or the other way
+    round; None of runs on the same kind."""
     there, here = ({"cpu" in f["device"] for f in some.values()} for some in (table, members))
     if here <= there:
         return None
@@ -69,14 +71,16 @@ def elsewhere(members: dict[int, dict], table: dict[int, dict]) -> str | None:
 
 
 def margins_kept(runs: list[Run]) -> list[dict]:
-    """Rows of runs, alike but for their seed, asked whether their samples keep a margin, their own and ArcFace's,
-    on training and test images, and by how many degrees the median one is ahead."""
+    """Rows of controls and longer runs, alike but for their seed, asked whether their samples keep a margin: their own
+    and ArcFace's, on training and test images, and by how many degrees the median one is ahead."""
     found: dict[tuple, list[Run]] = {}
     for run in runs:
-        if run.dim == DIM and not run.held_out and "margins_kept" in run.facts:
+        beside = run.facts.get("part") in ("control", "longer")  # the main tables' runs, grids and budgets are too many
+        if beside and run.dim == DIM and not run.held_out and "margins_kept" in run.facts:
             found.setdefault((DATASETS.index(run.dataset), list(LOSSES).index(run.loss), run.extra), []).append(run)
     rows = []
     for _, members in sorted(found.items()):
+        members, _ = alike(members)
         of_seed = {run.seed: run.facts for run in members}
         first = members[0].facts
         rows.append({
@@ -90,13 +94,11 @@ def margins_kept(runs: list[Run]) -> list[dict]:
 
 def longer(runs: list[Run], dataset: str) -> dict | None:
     """Runs of several losses with more epochs and the mean of the weights: a row a loss, and what is ahead of what;
-    None where there are none. further: other numbers of epochs that fewer losses were given."""
+    None where there are none."""
     names = sorted({run.extra for run in runs if re.fullmatch(r"epochs=\d+-averaging=[\d.]+", run.extra)})
-    found = [group(runs, dataset=dataset, dim=DIM, held_out="", extra=name) for name in names]
-    found = sorted((groups for groups in found if groups), key=len, reverse=True)
-    if not found:
+    groups = group(runs, dataset=dataset, dim=DIM, held_out="", extra=names[0]) if names else {}
+    if not groups:
         return None
-    groups, *others = found
     first = next(iter(next(iter(groups.values())).values()))
     accuracy, eer = (differences(groups, [], MEASURES[name]) for name in ("accuracy", "eer"))
     rows = [
@@ -106,9 +108,4 @@ def longer(runs: list[Run], dataset: str) -> dict | None:
          "eer": eer[loss]["norm-softmax"], "eer_softmax": eer[loss]["softmax"]}
         for loss, members in groups.items()
     ]  # fmt: skip
-    further = [
-        {"title": LOSSES[loss].title, "epochs": next(iter(members.values()))["epochs"],
-         "cell": cell(members, MEASURES["accuracy"])}
-        for more in others for loss, members in more.items()
-    ]  # fmt: skip
-    return {"epochs": first["epochs"], "averaging": first["averaging"], "rows": rows, "further": further}
+    return {"epochs": first["epochs"], "averaging": first["averaging"], "rows": rows}

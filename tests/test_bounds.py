@@ -257,7 +257,10 @@ def test_linear_logits_reach_the_posterior_at_their_own_scale(classes, probabili
     for points, dim in ((simplex(classes), classes - 1), (circle(classes), 2)):
         if classes > dim:
             scale = minimum_scale(classes, probability, dim, "li-arcface")
-            assert linear_posterior(points, scale) == pytest.approx(probability, rel=1e-6)
+            if scale.exact:
+                assert linear_posterior(points, scale) == pytest.approx(probability, rel=1e-6)
+            else:
+                assert classes == 4 and probability == 0.5 and scale == minimum_scale(classes, probability)
     assert minimum_scale(classes, probability, loss="li-arcface") == minimum_scale(classes, probability)
 
 
@@ -276,17 +279,28 @@ def test_no_arrangement_beats_the_scale_bound_of_linear_logits(classes, dim, pro
     assert linear_posterior(points, minimum_scale(classes, probability, dim, "li-arcface")) <= probability + 1e-9
 
 
+def test_a_square_beats_the_tetrahedron_for_linear_logits_at_a_small_scale():
+    gap = 2 / np.pi * np.arccos(-1 / 3)
+    for probability, square_is_better in ((0.55, True), (0.6, True), (0.61, False), (0.9, False)):
+        scale = math.log(3 * probability / (1 - probability)) / gap  # the tetrahedron's
+        assert (linear_posterior(circle(4), scale) > probability) == square_is_better
+        assert minimum_scale(4, probability, 3, "li-arcface").exact <= (not square_is_better)
+        assert linear_posterior(circle(4), minimum_scale(4, probability, 3, "li-arcface")) <= probability
+
+
 def test_the_simplex_is_best_for_linear_logits_where_a_tangent_says_so():
     """exp(-2 s theta / pi) over the cosine lies above its tangent at the simplex's: so no mean of it is smaller."""
     t, answers = np.linspace(-1, 1, 20001), []
-    for classes in (3, 4, 5, 10, 30, 100, 1000, 10**5):
+    for classes in (4, 5, 10, 30, 100, 1000, 10**5):
         for probability in (0.34, 0.5, 0.6, 0.9, 0.99, 0.9999):
-            s, at = minimum_scale(classes, probability, classes, "li-arcface"), -1 / (classes - 1)
-            answers.append(s.exact)
+            bound, at = minimum_scale(classes, probability, classes, "li-arcface"), -1 / (classes - 1)
+            s = math.log((classes - 1) * probability / (1 - probability)) / (2 / np.pi * math.acos(at))
+            assert bound == (pytest.approx(s) if bound.exact else minimum_scale(classes, probability))
+            answers.append(bound.exact)
             value = np.exp(-2 * s * np.arccos(t) / np.pi)
             there = math.exp(-2 * s * math.acos(at) / math.pi)
             slope = there * 2 * s / math.pi / math.sqrt(1 - at * at)
-            assert (value >= there + slope * (t - at) - 1e-12).all() == s.exact, (classes, probability)
+            assert (value >= there + slope * (t - at) - 1e-12).all() == bound.exact, (classes, probability)
     assert {True, False} == set(answers) and minimum_scale(10, 0.9, 512, "li-arcface").exact
 
 

@@ -135,8 +135,13 @@ def test_classes_in_one_place_are_measured_and_shown():
         "embedding_dim": 4,
         "test_images": 12,
         "classes": list("abcd"),
+        "m1": 1.0,
+        "m2": 0.5,
+        "m3": 0.0,
     }
-    assert "angular Fisher score infinite" in evaluate.summary(json.loads(json.dumps(facts | more, allow_nan=False)))
+    said = evaluate.summary(json.loads(json.dumps(facts | more, allow_nan=False)))
+    assert "angular Fisher score infinite" in said and "margin, test  kept by" in said
+    assert "margin, test  ArcFace's 0.5 kept by" in evaluate.summary(facts | more | {"m2": 0.0})
 
 
 def test_too_many_images_to_pair_are_said_to_be(monkeypatch):

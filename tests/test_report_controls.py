@@ -33,9 +33,8 @@ def test_margins_at_another_scale_have_rows_after_the_scale_without_one(tmp_path
 
 def test_a_control_from_elsewhere_is_said_to_be():
     table = groups_of(arcface=[0.9, 0.9])["arcface"]
-    for members, device in ((table, "cuda, NVIDIA H200"),):
-        for metrics in members.values():
-            metrics["device"] = device
+    for metrics in table.values():
+        metrics["device"] = "cuda, NVIDIA H200"
     cpu = {0: run(device="cpu, 2 threads, AMD EPYC", torch="2.15.0+cpu")}
     assert controls.elsewhere(cpu, table) == "2 threads of AMD EPYC with PyTorch 2.15.0"
     assert controls.elsewhere(table, table) is None
@@ -48,13 +47,20 @@ def test_kept_margins_are_means_over_seeds_of_the_runs_that_recorded_them():
         return {"train": part, "test": {**part, "own": share - 0.2}}
 
     runs = [
-        facts.Run("mnist", "arcface", 512, seed, "", extra, run(seed=seed, margins_kept=figures(share)))
+        facts.Run("mnist", "arcface", 512, seed, "", extra, run(seed=seed, part="longer", margins_kept=figures(share)))
         for extra, shares in (("epochs=14", (0.8, 0.9)), ("scale=4", (0.5,)))
         for seed, share in enumerate(shares)
     ]
-    runs.append(facts.Run("mnist", "softmax", 512, 0, "", "", run("softmax", margins_kept=figures(0.4))))
-    runs.append(facts.Run("mnist", "cosface", 512, 0, "", "", run("cosface")))  # of before it was recorded
-    runs.append(facts.Run("mnist", "cosface", 2, 0, "", "", run("cosface", margins_kept=figures(0.4))))
+    runs.append(
+        facts.Run("mnist", "softmax", 512, 0, "", "", run("softmax", part="control", margins_kept=figures(0.4)))
+    )
+    runs.append(
+        facts.Run("mnist", "cosface", 512, 0, "", "", run("cosface", part="control"))
+    )  # of before it was recorded
+    runs.append(facts.Run("mnist", "cosface", 2, 0, "", "", run("cosface", part="control", margins_kept=figures(0.4))))
+    runs.append(
+        facts.Run("mnist", "cosface", 512, 1, "", "scale=4", run("cosface", part="sensitivity", margins_kept={}))
+    )
     rows = controls.margins_kept(runs)
     assert [(row["loss"], row["n"], row["margin"]) for row in rows] == [
         ("softmax", 1, False), ("arcface", 2, True), ("arcface", 1, True)

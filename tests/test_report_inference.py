@@ -1,4 +1,4 @@
-"""Holm's correction, Student's p and exact rank correlations, against SciPy and slow loops."""
+"""Holm's correction and Student's p, against SciPy and slow loops."""
 
 import numpy as np
 import pytest

@@ -79,6 +79,10 @@ def test_a_run_goes_on_in_the_precision_it_was_begun_in(places):
         write_json(folder / "config.json", record)
         words = study_store.command(RUN, places, again=False)
         assert words[-3:] == ["--precision", precision, "--resume"] and "--overwrite" not in words
+        write_json(folder / "failed.json", {"error": "diverged"})
+        study_store.store_failure(RUN, places)  # and is stored if it then fails
+        assert study_store.stored_state(RUN, places.results) == "failed: diverged"
+        (folder / "failed.json").unlink()
 
 
 @pytest.mark.parametrize(
