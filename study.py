@@ -52,7 +52,7 @@ LONGER, LONGER_SEEDS = (("epochs", 14), ("averaging", 0.995)), 10
 class Run(NamedTuple):
     """One run of the study: what train.py is called with. extra: (flag, value) pairs beyond the recipe."""
 
-    part: str  # of the study: main, control, longer, drawn, open, budget, sensitivity or plane
+    part: str  # of the study: main, control, again, longer, drawn, open, budget, sensitivity or plane
     dataset: str
     loss: str
     embedding_dim: int = 512
@@ -91,7 +91,7 @@ def study(seeds: int | None = None) -> list[Run]:
     parts = [
         table("mnist", range(1)), table("cifar10", range(1)), table("mnist", range(1, count["mnist"])),
         other_scales("mnist"), longer(), drawn("mnist"), budgets("mnist"), open_set(range(1)), sensitivity(), plane(),
-        table("cifar10", range(1, min(2, count["cifar10"]))), other_scales("cifar10"), drawn("cifar10"),
+        table("cifar10", range(1, min(2, count["cifar10"]))), other_scales("cifar10"), again(), drawn("cifar10"),
         budgets("cifar10"), open_set(range(1, 3)), table("cifar10", range(2, count["cifar10"])),
     ]  # fmt: skip
     runs: dict[str, Run] = {}
@@ -112,6 +112,11 @@ def other_scales(dataset: str) -> Iterator[Run]:
             yield Run("control", dataset, "norm-softmax", seed=seed, extra=(("scale", scale),))
             for loss, margin in LARGE_SCALE.get(dataset, {}).items():
                 yield Run("control", dataset, loss, seed=seed, extra=(("scale", scale), ("margin", margin)))
+
+
+def again() -> Iterator[Run]:
+    """A run of CIFAR-10's table once more: that was made on a GPU, the controls beside it on a CPU."""
+    yield Run("again", "cifar10", "norm-softmax", extra=(("scale", 4),))
 
 
 def longer() -> Iterator[Run]:

@@ -21,6 +21,7 @@ from report.facts import (
 
 def controls_of(runs: list[Run], dataset: str) -> list[dict]:
     """Groups of norm-softmax runs at scales beyond the recipe's, made to be compared with margin losses at the same."""
+    runs = [run for run in runs if run.facts.get("part") != "again"]  # which is a run of the table once more
     names = sorted({run.extra for run in runs if re.fullmatch(r"scale=[\d.]+", run.extra)})
     found = [group(runs, dataset=dataset, dim=DIM, held_out="", extra=name).get("norm-softmax") for name in names]
     return [members for members in found if members]
@@ -75,7 +76,11 @@ def margins_kept(runs: list[Run]) -> list[dict]:
     and ArcFace's, on training and test images, and by how many degrees the median one is ahead."""
     found: dict[tuple, list[Run]] = {}
     for run in runs:
-        beside = run.facts.get("part") in ("control", "longer")  # the main tables' runs, grids and budgets are too many
+        beside = run.facts.get("part") in (
+            "control",
+            "again",
+            "longer",
+        )  # the main tables' runs, grids and budgets are too many
         if beside and run.dim == DIM and not run.held_out and "margins_kept" in run.facts:
             found.setdefault((DATASETS.index(run.dataset), list(LOSSES).index(run.loss), run.extra), []).append(run)
     rows = []

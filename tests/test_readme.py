@@ -305,8 +305,14 @@ def test_a_margin_is_kept_without_being_asked_for():
     )
     without = values("norm-softmax", "-scale=16", *where, dataset="cifar10")
     with_it = values("arcface", "-scale=16-margin=0.5", *where, dataset="cifar10")
-    assert list(without) == list(with_it) == [0]
-    assert f"{without[0]:.1f} % without and {with_it[0]:.1f} % with it, at s = 16 (one seed each)." in TEXT
+    small = values("norm-softmax", "-scale=4", *where, dataset="cifar10")
+    assert list(without) == list(with_it) == list(small) == [0]
+    assert (
+        f"it is {without[0]:.1f} % at s = 16 without a margin, {with_it[0]:.1f} % there with ArcFace's, and "
+        f"{small[0]:.1f} % at s = 4 without one (one seed each)."
+    ) in TEXT
+    again = values("norm-softmax", "-scale=4", "verification", "eer", dataset="cifar10")
+    assert f"where normalised softmax at s = 4 has an equal error rate of {again[0]:.2f} % (seed 0)." in TEXT
 
 
 def test_what_twice_the_epochs_buy():

@@ -20,6 +20,9 @@ def test_margins_at_another_scale_have_rows_after_the_scale_without_one(tmp_path
         own = {"scale": 32.0, "m2": m2, "m3": m3, "verification": {"eer": error}}
         stored(tmp_path, f"-scale=32-margin={m2 or m3}", loss=loss, **own)
     stored(tmp_path, "-scale=64-margin=0.1-epochs=2", loss="arcface", scale=64.0, epochs=2)  # a grid's
+    stored(tmp_path, "-scale=16", loss="norm-softmax", part="again")  # one of the table's once more
+    other = run("norm-softmax", dataset="cifar10", part="control")  # of that scale, but of other data
+    (tmp_path / "cifar10-norm-softmax-512d-seed0-scale=16.json").write_text(json.dumps(other))
     rows = content.content(tmp_path)["main"]["mnist"]["by_scale"]
     found = [(row["title"], row["scale"], row["own"], row["cells"][-1]["mean"]) for row in rows]
     assert found == [
