@@ -117,8 +117,8 @@ def minimum_scale(
 
 
 def _simplex_is_best(cosine: float, scale: float) -> bool:
-    """Whether no arrangement is shown to have a smaller mean of f(t) = exp(-2 s arccos(t) / pi) over its pairs than the
-    simplex, all of whose cosines are this one.
+    """Whether it is shown that no arrangement has a smaller mean of f(t) = exp(-2 s arccos(t) / pi) over its pairs than
+    the simplex, all of whose cosines are this one.
 
     Two and three directions: their angles sum to pi and 2 pi at most, and f is convex in the angle. More: if f lies
     above its tangent at the simplex's cosine all over [-1, 1], for no arrangement has a smaller mean cosine. f is

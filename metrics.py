@@ -165,14 +165,15 @@ def angles_to_weights(embeddings: Array, labels: Ints, weights: Array, chunk: in
 
     labels [N]: rows of weights. In float64. ValueError for fewer than two weights or a label that is no row of them.
     """
-    x, w = as_matrix(embeddings, "embeddings"), unit(np.asarray(weights, np.float64))
+    x = as_matrix(embeddings, "embeddings")
+    w = unit(as_matrix(weights, "weights", x.shape[1]).astype(np.float64))
     y = as_ids(labels, "labels", len(x))
     if len(w) < 2 or y.min() < 0 or y.max() >= len(w):
         raise ValueError(f"labels from {y.min()} to {y.max()} with {len(w)} weights: need two and a row for each label")
     own, other = np.empty(len(x)), np.empty(len(x))
     for rows in chunks(len(x), chunk):
         part, true = unit(x[rows].astype(np.float64)), y[rows]
-        cosines = part @ as_matrix(w, "weights", x.shape[1]).T
+        cosines = part @ w.T
         cosines[np.arange(len(part)), true] = -np.inf
         own[rows], other[rows] = _angle(part, w[true]), _angle(part, w[cosines.argmax(axis=1)])
     return own, other
