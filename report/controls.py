@@ -18,6 +18,8 @@ from report.facts import (
     paired,
 )
 
+KEPT_OF = ("control", "again", "longer")  # parts of the study; the main tables' runs, grids and budgets are too many
+
 
 def controls_of(runs: list[Run], dataset: str) -> list[dict]:
     """Groups of norm-softmax runs at scales beyond the recipe's, made to be compared with margin losses at the same."""
@@ -76,12 +78,7 @@ def margins_kept(runs: list[Run]) -> list[dict]:
     and ArcFace's, on training and test images, and by how many degrees the median one is ahead."""
     found: dict[tuple, list[Run]] = {}
     for run in runs:
-        beside = run.facts.get("part") in (
-            "control",
-            "again",
-            "longer",
-        )  # the main tables' runs, grids and budgets are too many
-        if beside and run.dim == DIM and not run.held_out and "margins_kept" in run.facts:
+        if run.facts.get("part") in KEPT_OF and run.dim == DIM and not run.held_out and "margins_kept" in run.facts:
             found.setdefault((DATASETS.index(run.dataset), list(LOSSES).index(run.loss), run.extra), []).append(run)
     rows = []
     for _, members in sorted(found.items()):
