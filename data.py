@@ -19,18 +19,10 @@ import torch
 from torch import Tensor
 
 import data_files
+from choices import CIFAR_CLASSES, DIGITS, FASHION_CLASSES, FOLDER_SIZE, LARGEST_IMAGE, NATIVE_SIZE, SMALLEST_IMAGE
 from data_folders import DataError, load_class_folders, read_images  # noqa: F401 - offered from here too
-from models import LARGEST_IMAGE, SMALLEST_IMAGE
 
 DATASETS = ("mnist", "fashion-mnist", "cifar10", "folder")
-NATIVE_SIZE = {"mnist": 28, "fashion-mnist": 28, "cifar10": 32}  # pixels; 'folder' takes whatever is asked
-FOLDER_SIZE = 32  # --image-size when unset
-DIGITS = tuple("0123456789")
-# fmt: off
-FASHION_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-                   "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-# fmt: on
 STATISTICS_CHUNK = 4096  # images counted at a time: a few MB
 
 

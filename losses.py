@@ -11,7 +11,7 @@ it falls all the way from theta = 0 to pi.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from bounds import Bound, maximum_margin, minimum_scale
+from choices import LOSSES, PRESETS, WITHOUT_SCALE, Margins
 from unit_vectors import chunks
 
 __all__ = ["LOSSES", "PRESETS", "Bound", "Margins", "build_head", "margin_cosine", "maximum_margin", "minimum_scale"]
@@ -30,36 +31,7 @@ FLOOR = 0.1  # the smallest scale AdaCos may find
 ROWS = 2048  # class weights at a time: what stays in a processor's cache
 
 
-class Margins(NamedTuple):
-    """m1 multiplies the target angle, m2 (radians) is added to it, m3 is taken from its cosine."""
-
-    m1: float = 1.0
-    m2: float = 0.0
-    m3: float = 0.0
-
-
-class Loss(NamedTuple):
-    """What a loss is before a recipe touches it: its paper's margins, the one `--margin` sets, and who proposed it."""
-
-    margins: Margins
-    own_margin: str | None
-    title: str
-    paper: str
-
-
-LOSSES = {
-    "softmax": Loss(Margins(), None, "Softmax", "CosFace Eq. 1 without bias, arXiv:1801.09414"),
-    "norm-softmax": Loss(Margins(), None, "Norm-softmax", "NSL, CosFace Eq. 3, arXiv:1801.09414"),
-    "sphereface": Loss(Margins(m1=1.35), "m1", "SphereFace", "arXiv:1704.08063, m1 as in ArcFace Table 2"),
-    "cosface": Loss(Margins(m3=0.35), "m3", "CosFace", "LMCL, arXiv:1801.09414 Eq. 4"),
-    "arcface": Loss(Margins(m2=0.5), "m2", "ArcFace", "arXiv:1801.07698 Eq. 3"),
-    "combined": Loss(Margins(1.0, 0.3, 0.2), "preset", "Combined", "arXiv:1801.07698 Eq. 4"),
-    "li-arcface": Loss(Margins(m2=0.4), "m2", "Li-ArcFace", "AirFace, arXiv:1907.12256 Eq. 5"),  # m2: ours
-    "adacos": Loss(Margins(), None, "AdaCos", "arXiv:1905.00292 Eq. 14 and 15"),
-}
-PRESETS = {"cm1": Margins(1.0, 0.3, 0.2), "cm2": Margins(0.9, 0.4, 0.15)}  # ArcFace, Table 2
 DEFAULT_SCALE = 30.0
-WITHOUT_SCALE = ("softmax", "adacos")  # softmax does not scale its logits, AdaCos finds its own scale
 M1_LIMITS = {"sphereface": (1.0, 4.0), "combined": (0.1, 4.0)}
 
 

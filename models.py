@@ -9,12 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from choices import DEEPEST, LARGEST_IMAGE, SMALLEST_IMAGE
+
 WHITEN_KERNEL = 2  # pixels
 WHITEN_PIXELS = 5000 * 32 * 32  # of images whose patches are unfolded at once: about 0.5 GB
 WHITEN_EPS = 5e-4  # added to the eigenvalues, so that near-constant patch directions are not blown up
-SMALLEST_IMAGE = 16  # pixels: what three halvings still leave a pixel of
-LARGEST_IMAGE = 512
-DEEPEST = 9  # convolutions a block
 
 
 class Conv3x3(nn.Module):

@@ -7,10 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from data import FOLDER_SIZE, NATIVE_SIZE
+from choices import (
+    DEEPEST,
+    FOLDER_SIZE,
+    LARGEST_IMAGE,
+    LOSSES,
+    NATIVE_SIZE,
+    PRESETS,
+    SMALLEST_IMAGE,
+    Margins,
+)
 from errors import one_line
-from losses import LOSSES, PRESETS, Margins, build_head
-from models import DEEPEST, LARGEST_IMAGE, SMALLEST_IMAGE
 from recipes import BASE, SCHEDULES, Settings, batch_for, recipe
 from runs import RunError
 
@@ -155,6 +162,8 @@ def resolve(
 
     RunError, one line, for values the loss cannot take.
     """
+    from losses import build_head
+
     values = recipe(data_name, flags.loss, flags.embedding_dim, num_classes)
     values["batch_size"] = batch_for(values["batch_size"], images)
     if flags.margin is not None:

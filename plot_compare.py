@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
-from losses import LOSSES
+from choices import LOSSES
 from plot_data import SHARED, Drawn, NotStored, Study, accuracy_or_chance, head_accuracy, paired_difference, seeds_of
 from plot_style import CLASS_COLOURS, data_title, settings_text
 

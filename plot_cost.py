@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from losses import LOSSES
+from choices import LOSSES
 from plot_data import Drawn, NotStored, Study
 from plot_style import CLASS_COLOURS, log_ticks
 from runs import BAD_CONTENT, RunError, read_json

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from losses import LOSSES
+from choices import LOSSES
 from plot_tables import checked, key_of
 from recipes import Settings
 from runs import STORE_ANEW, read_arrays, read_json

@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 
-from losses import LOSSES
+from choices import LOSSES
 from plot_compare import plus_minus, table
 from plot_data import Drawn, Study, seeds_of
 from plot_style import data_title, loss_style

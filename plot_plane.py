@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 from matplotlib.colors import Normalize
 
 from bounds import maximum_margin
-from losses import LOSSES
+from choices import LOSSES
 from plot_compare import Shade, heat_map
 from plot_data import Drawn, NotStored, Study, head_accuracy
 from plot_points import Points, draw_raw

@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from losses import LOSSES, Margins
+from choices import LOSSES, Margins
 from runs import make_folder, write_whole
 
 # Okabe and Ito's eight (jfly.uni-koeln.de/color), then a grey and a brown; every class is also labelled in the picture.

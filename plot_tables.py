@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from losses import LOSSES, WITHOUT_SCALE, Margins
+from choices import LOSSES, WITHOUT_SCALE, Margins
 from plot_style import channels, data_title, loss_title, save
 from recipes import BASE, Settings
 from runs import BAD_CONTENT, RunError, write_json

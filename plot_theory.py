@@ -8,7 +8,8 @@ import torch
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from bounds import largest_spacing, maximum_margin, minimum_scale
-from losses import LOSSES, Margins, target_psi
+from choices import LOSSES, Margins
+from losses import target_psi
 from plot_data import Drawn
 from plot_style import CLASS_COLOURS, loss_style, margin_texts
 

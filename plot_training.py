@@ -5,7 +5,7 @@ import contextlib
 import matplotlib.pyplot as plt
 import numpy as np
 
-from losses import LOSSES
+from choices import LOSSES
 from plot_data import Drawn, NotStored, Study, head_accuracy, seeds_of
 from plot_style import CLASS_COLOURS, data_title, log_ticks, loss_style
 

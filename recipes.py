@@ -9,7 +9,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from bounds import largest_spacing
-from losses import LOSSES, WITHOUT_SCALE, Margins
+from choices import LOSSES, WITHOUT_SCALE, Margins
 
 # By what the learning rate is multiplied at `progress`, 0 to 1, of the training that follows its rise.
 SCHEDULES = {

@@ -18,6 +18,8 @@ from errors import UserError
 
 # What a run folder holds, in the order in which starting anew deletes it; anything else in there is the user's.
 RUN_FILES = ("metrics.json", "curves.json", "embeddings.npz", "checkpoint.pt", "history.csv", "failed.json")
+SNAPSHOTS = "snapshots"  # the folder in it with what snapshots.py keeps
+DRAWABLE = 3  # dimensions up to which those hold the embeddings themselves
 LARGEST_JSON, LARGEST_ARCHIVE = 1 << 30, 8 << 30  # bytes; nothing this program writes comes near them
 AGAIN = "train that run again with --overwrite"  # the remedy for a damaged run
 STORE_ANEW = "delete it and run experiments.py again"  # the remedy for a damaged result of the study

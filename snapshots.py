@@ -15,18 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses import NORM_EPS, angle_of
-from runs import RunError, write_arrays
+from runs import DRAWABLE, SNAPSHOTS, RunError, write_arrays
 
 SAMPLES = 2000
-DRAWABLE = 3  # dimensions up to which the embeddings themselves are kept
-FOLDER = "snapshots"
 
 
 class Recorder:
     """Writes one run's snapshots; `wanted`: whether there are to be any. A resumed run goes on where there are some."""
 
     def __init__(self, folder: Path, wanted: bool, dataset):
-        self.folder = folder / FOLDER
+        self.folder = folder / SNAPSHOTS
         self.wanted, self.recording = wanted, wanted or self.folder.is_dir()
         self.train = self._sample(dataset.train_images, dataset.train_labels)
         self.test = self._sample(dataset.test_images, dataset.test_labels)

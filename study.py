@@ -10,7 +10,7 @@ from statistics import median
 from typing import NamedTuple
 
 import options
-from data import CIFAR_CLASSES, DIGITS
+from choices import CIFAR_CLASSES, DIGITS
 
 LOSS_ORDER = ("arcface", "softmax", "norm-softmax", "cosface", "sphereface", "combined", "li-arcface", "adacos")
 SEEDS = {"mnist": 5, "cifar10": 5}  # of the main table

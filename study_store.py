@@ -19,8 +19,17 @@ import numpy as np
 
 from errors import UserError, one_line
 from metrics import near_chance
-from runs import AGAIN, BAD_CONTENT, RunError, read_arrays, read_json, write_arrays, write_json
-from snapshots import DRAWABLE, FOLDER
+from runs import (
+    AGAIN,
+    BAD_CONTENT,
+    DRAWABLE,
+    SNAPSHOTS,
+    RunError,
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_json,
+)
 from study import Run, where
 
 ROOT = Path(__file__).resolve().parent
@@ -71,7 +80,7 @@ def command(run: Run, places: Places, again: bool) -> list[str]:
         found = read_json(folder / "config.json")["settings"]
         # A machine's own precision makes it no other run: it goes on in the one it was begun in.
         fits = not again and not differing(found, run.settings(found["dataset"]), ("precision",))
-        if fits and ((folder / FOLDER).is_dir() or not run.snapshots()):
+        if fits and ((folder / SNAPSHOTS).is_dir() or not run.snapshots()):
             ended = (folder / "metrics.json").exists() or (folder / FAILED).exists()
             return [*words, "--precision", found["precision"], *([] if ended else ["--resume"])]
     return [*words, "--overwrite"]
@@ -170,7 +179,7 @@ def small_arrays(folder: Path, facts: dict) -> dict[str, np.ndarray]:
         whole = read_arrays(folder / "embeddings.npz")
         arrays |= {"embeddings": whole["embeddings"].astype(np.float16), "weights": whole["weights"],
                    "labels": whole["labels"].astype(np.uint16)}  # fmt: skip
-    snapshots = [read_arrays(path) for path in sorted((folder / FOLDER).glob("epoch-*.npz"))]
+    snapshots = [read_arrays(path) for path in sorted((folder / SNAPSHOTS).glob("epoch-*.npz"))]
     if len(snapshots) == facts["epochs"] + 1:
         for name in ("train_angles", "test_angles"):
             counts = [np.histogram(s[name], bins=np.arange(181))[0] for s in snapshots]

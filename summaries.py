@@ -1,6 +1,6 @@
 """A measured run's figures as lines for the terminal."""
 
-from losses import LOSSES
+from choices import LOSSES
 
 PAPER_MARGIN = LOSSES["arcface"].margins.m2
 WIDEST_MATRIX = 20  # classes; a wider confusion matrix does not fit a terminal

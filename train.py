@@ -4,27 +4,34 @@ Leaves a run folder with config.json, history.csv, checkpoint.pt, metrics.json a
 out comes from recipes.py; how a step is made, from trainer.py.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 import options
 from bounds import feasibility_warnings
 from checkpoints import load_checkpoint, save_checkpoint
-from data import DataError, Dataset, hold_out_classes, load_dataset, validation_split
 from errors import command_line
-from metrics import near_chance
 from recipes import Settings, recipe
 from runs import Diverged, find_run, read_json, sole_use, start_folder, write_arrays, write_history, write_json
-from snapshots import Recorder
-from trainer import Trainer
+
+if TYPE_CHECKING:  # PyTorch takes seconds to load: the functions that need it do so, once the flags are read
+    from torch import Tensor
+
+    from data import Dataset
+    from snapshots import Recorder
+    from trainer import Trainer
 
 
 def finish(trainer: Trainer, dataset: Dataset, unseen: dict[str, Tensor], folder: Path, record: dict) -> None:
     """Embed the test set; write embeddings.npz, then metrics.json, which marks the run as finished."""
+    import torch
+
+    from metrics import near_chance
+
     embeddings = trainer.embed(dataset.test_images)
     trainer.check(embeddings.sum(), trainer.epoch * trainer.steps_per_epoch, what="the sum of the embeddings")
     with torch.no_grad():
@@ -49,6 +56,10 @@ def finish(trainer: Trainer, dataset: Dataset, unseen: dict[str, Tensor], folder
 
 def prepare(flags: argparse.Namespace) -> tuple[Dataset, dict[str, Tensor], dict]:
     """Load what the flags name: the data set, the held-out classes' images and labels if any, and the run's record."""
+    import torch
+
+    from data import DataError, hold_out_classes, load_dataset, validation_split
+
     whole = load_dataset(flags.dataset, flags.data_dir, flags.image_size)
     dataset: Dataset = whole
     unseen: dict[str, Tensor] = {}
@@ -96,6 +107,11 @@ def train(flags: argparse.Namespace) -> Path:
 
     Raises DataError and RunError for what a user can mend.
     """
+    import torch
+
+    from snapshots import Recorder
+    from trainer import Trainer
+
     device = torch.device(options.pick_device(flags.device))
     options.resolve(flags, flags.dataset, 10)  # what no data can mend, before any download; `prepare` asks again
     dataset, unseen, record = prepare(flags)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from losses import LOSSES
+from choices import LOSSES
 from plot_data import LEVEL, NotStored, Study, head_accuracy
 from plot_style import channels, data_title, settings_text
 from recipes import CROWDED, Settings

@@ -2,7 +2,7 @@
 
 import re
 
-from losses import LOSSES
+from choices import LOSSES
 from report.facts import (
     DATASETS,
     DIM,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from losses import LOSSES
+from choices import LOSSES
 from plot_data import SHARED as SAME_RECIPE
 from plot_data import half_width, most_alike, without_spread
 from plot_style import data_title, settings_text

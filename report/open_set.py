@@ -3,7 +3,7 @@
 from statistics import fmean
 from typing import Any
 
-from losses import LOSSES
+from choices import LOSSES
 from report.facts import MEASURES, TABLES, differences, margins_minus_plain, number, paired, table, values_of
 from report.inference import collapse, kept
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from losses import LOSSES
+from choices import LOSSES
 from plot_data import NotStored, Study, accuracy_or_chance
 from plot_plane import AT_ONCE, DRAWN, GRIDS, bound_of, spacing
 from report.facts import DATASETS, number

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bounds import maximum_margin
-from losses import LOSSES
+from choices import LOSSES
 from plot_compare import equal_error
 from plot_data import Study, accuracy_or_chance, head_accuracy
 from recipes import SCALE

@@ -8,7 +8,8 @@ import math
 import torch
 
 from bounds import largest_spacing, maximum_margin, minimum_scale, target_at_centre
-from losses import FLOOR, LOSSES, PRESETS, Margins, target_psi
+from choices import LOSSES, PRESETS, Margins
+from losses import FLOOR, target_psi
 
 CLASSES = 10
 PROBABILITIES = (0.9, 0.99)

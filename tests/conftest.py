@@ -145,6 +145,7 @@ def make_trainer(monkeypatch, tiny_data):
     """make_trainer(*flags): the Trainer of such a run, with its data set and nothing on disk."""
     import options
     import train
+    from trainer import Trainer
 
     monkeypatch.setitem(recipes.BASE["folder"], "widths", (8, 8, 8))
 
@@ -153,7 +154,7 @@ def make_trainer(monkeypatch, tiny_data):
         parsed = options.parse_flags(list(map(str, [*words, "--embedding-dim", dim, *flags])))
         dataset, _, record = train.prepare(parsed)
         settings = recipes.Settings.from_json(record["settings"])
-        return train.Trainer(settings, dataset, torch.device("cpu")), dataset
+        return Trainer(settings, dataset, torch.device("cpu")), dataset
 
     return make
 

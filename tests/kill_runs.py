@@ -39,6 +39,7 @@ import runs
 import study_store
 import train
 from study import Run
+from trainer import Trainer
 from training_helpers import assert_same, everything
 
 EPOCHS, PART = 3, 4  # every fourth digit
@@ -79,8 +80,8 @@ def tell_phases() -> None:
             DOING[0] = PHASES.index("between steps")  # from the first file on
 
     runs.write_whole = told
-    train.Trainer.step = phase("a training step", train.Trainer.step)
-    train.Trainer.embed = phase("embedding the test images", train.Trainer.embed)
+    Trainer.step = phase("a training step", Trainer.step)
+    Trainer.embed = phase("embedding the test images", Trainer.embed)
     evaluate.evaluate_run = phase("measuring", evaluate.evaluate_run)
 
 

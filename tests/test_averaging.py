@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import evaluate
-import train
 from checkpoints import load_checkpoint
 from data import load_dataset
 from runs import read_arrays
+from trainer import Trainer
 from training_helpers import STEPS, assert_same, at_step, everything, interrupt
 
 DECAY = 0.3  # reached within the first epoch: at first the mean looks back over fewer steps
@@ -24,14 +24,14 @@ def state_of(trainer) -> dict[str, torch.Tensor]:
 @pytest.fixture
 def after_each_step(monkeypatch) -> list[dict]:
     """The weights after every step, before any mean is taken of them."""
-    found, real = [], train.Trainer.step
+    found, real = [], Trainer.step
 
     def step(self, images, labels):
         result = real(self, images, labels)
         found.append(state_of(self))
         return result
 
-    monkeypatch.setattr(train.Trainer, "step", step)
+    monkeypatch.setattr(Trainer, "step", step)
     return found
 
 
@@ -119,7 +119,7 @@ def test_snapshots_and_classes_held_out_are_embedded_by_the_mean(train_tiny, tin
 
 
 def test_a_run_that_diverges_says_so_and_keeps_no_mean_of_it(train_tiny, tmp_path, monkeypatch):
-    real = train.Trainer.step
+    real = Trainer.step
 
     def step(self, images, labels):
         loss, right = real(self, images, labels)
@@ -128,7 +128,7 @@ def test_a_run_that_diverges_says_so_and_keeps_no_mean_of_it(train_tiny, tmp_pat
                 self.head.weight.fill_(float("nan"))
         return loss, right
 
-    monkeypatch.setattr(train.Trainer, "step", step)
+    monkeypatch.setattr(Trainer, "step", step)
     done = train_tiny(tmp_path, "--name", "run", "--averaging", DECAY)
     assert done.status == 2 and "diverged" in done.err and len(done.err.splitlines()) == 1
     assert (tmp_path / "run" / "failed.json").exists()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import data
 import evaluate
 import train
 from command_helpers import assert_refused, content_and_times
@@ -42,7 +43,7 @@ def test_a_bad_number_is_named_and_nothing_written(train_tiny, tmp_path, flag, v
 
 
 def test_what_no_data_can_mend_is_refused_before_any_are_looked_for(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "load_dataset", lambda *_, **__: pytest.fail("looked for data"))
+    monkeypatch.setattr("data.load_dataset", lambda *_, **__: pytest.fail("looked for data"))
     words = ("--dataset", "cifar10", "--loss", "softmax", "--margin", 0.3, "--data-dir", tmp_path / "none")
     assert_refused(command(train.main, *words), "--margin 0.3", "softmax")
 
@@ -192,13 +193,13 @@ def test_too_little_memory_of_other_devices_is_named_too(train_tiny, tmp_path, m
 
 
 def test_held_out_classes_without_test_images_are_named(train_tiny, tmp_path, monkeypatch):
-    real = train.hold_out_classes
+    real = data.hold_out_classes
 
     def without_unseen_images(*words):
         dataset, images, labels, ids = real(*words)
         return dataset, images[:0], labels[:0], ids
 
-    monkeypatch.setattr(train, "hold_out_classes", without_unseen_images)
+    monkeypatch.setattr("data.hold_out_classes", without_unseen_images)
     assert_refused(train_tiny(tmp_path / "runs", "--hold-out", "bars"), "--hold-out bars", "no test images")
     assert not (tmp_path / "runs").exists()
     assert train_tiny(tmp_path / "runs", "--hold-out", "bars", "--validation", 0.2).status == 0  # it needs none
@@ -216,12 +217,12 @@ def test_a_class_without_training_images_is_named(command, tmp_path):
 
 def test_a_test_set_without_images_is_named(train_tiny, tmp_path, monkeypatch):
     """Classes split by their images' content may leave none for the test."""
-    real = train.hold_out_classes
+    real = data.hold_out_classes
 
     def without_test_images(*words):
         dataset, *rest = real(*words)
         return dataset._replace(test_images=dataset.test_images[:0], test_labels=dataset.test_labels[:0]), *rest
 
-    monkeypatch.setattr(train, "hold_out_classes", without_test_images)
+    monkeypatch.setattr("data.hold_out_classes", without_test_images)
     assert_refused(train_tiny(tmp_path / "runs", "--hold-out", "bars"), "no test images", "hold out fewer")
     assert not (tmp_path / "runs").exists()

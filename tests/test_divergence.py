@@ -5,21 +5,21 @@ import itertools
 import pytest
 
 import recipes
-import train
 from checkpoints import load_checkpoint
 from command_helpers import assert_refused, content_and_times
 from runs import read_json
+from trainer import Trainer
 from training_helpers import STEPS
 
 
 def test_a_loss_that_is_no_number_stops_the_run(train_tiny, tmp_path, monkeypatch):
-    real, steps = train.Trainer.step, itertools.count()
+    real, steps = Trainer.step, itertools.count()
 
     def step(self, images, labels):
         loss, correct = real(self, images, labels)
         return (loss * float("nan") if next(steps) == STEPS + 1 else loss), correct
 
-    monkeypatch.setattr(train.Trainer, "step", step)
+    monkeypatch.setattr(Trainer, "step", step)
     done = train_tiny(tmp_path, "--name", "run")
     assert_refused(done, "nan", f"step {2 * STEPS}", "diverged", "--lr", "0.05", "--scale")
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["epoch"] == 1  # the last good one
@@ -27,8 +27,8 @@ def test_a_loss_that_is_no_number_stops_the_run(train_tiny, tmp_path, monkeypatc
 
 
 def test_what_is_no_number_is_named(train_tiny, tmp_path, monkeypatch):
-    real = train.Trainer.embed
-    monkeypatch.setattr(train.Trainer, "embed", lambda self, images: real(self, images) * float("nan"))
+    real = Trainer.embed
+    monkeypatch.setattr(Trainer, "embed", lambda self, images: real(self, images) * float("nan"))
     assert_refused(train_tiny(tmp_path, "--name", "run"), "the sum of the embeddings became nan", "diverged")
 
 
@@ -47,13 +47,13 @@ def test_a_diverged_run_is_marked_failed_until_it_is_started_anew(train_tiny, tm
 
 
 def test_a_loss_that_explodes_stops_the_run(train_tiny, tmp_path, monkeypatch):
-    real, steps = train.Trainer.step, itertools.count()
+    real, steps = Trainer.step, itertools.count()
 
     def step(self, images, labels):
         loss, correct = real(self, images, labels)
         return loss * (10_000 if next(steps) > STEPS else 1), correct
 
-    monkeypatch.setattr(train.Trainer, "step", step)
+    monkeypatch.setattr(Trainer, "step", step)
     assert_refused(train_tiny(tmp_path, "--name", "run"), f"step {2 * STEPS}", "diverged", "--lr")
     assert (tmp_path / "run" / "failed.json").exists()
 
@@ -67,7 +67,7 @@ def test_the_largest_margins_and_scales_are_no_explosion(train_tiny, tmp_path, l
 
 
 def test_weights_ruined_by_an_epoch_s_last_step_reach_no_checkpoint(train_tiny, tmp_path, monkeypatch):
-    real, steps = train.Trainer.step, itertools.count()
+    real, steps = Trainer.step, itertools.count()
 
     def step(self, images, labels):
         done = real(self, images, labels)
@@ -75,7 +75,7 @@ def test_weights_ruined_by_an_epoch_s_last_step_reach_no_checkpoint(train_tiny, 
             self.head.weight.data[0, 0] = float("inf")
         return done
 
-    monkeypatch.setattr(train.Trainer, "step", step)
+    monkeypatch.setattr(Trainer, "step", step)
     assert_refused(train_tiny(tmp_path, "--name", "run"), "inf", f"step {2 * STEPS}")
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["epoch"] == 1
 
@@ -96,7 +96,7 @@ def test_the_likely_cause_is_what_departs_from_the_recipe(make_trainer, loss, fl
 
 
 def test_weights_ruined_by_the_very_last_step_are_no_finished_run(train_tiny, tmp_path, monkeypatch):
-    real, steps = train.Trainer.step, itertools.count()
+    real, steps = Trainer.step, itertools.count()
 
     def step(self, images, labels):
         done = real(self, images, labels)  # its loss is still that of the weights before
@@ -104,7 +104,7 @@ def test_weights_ruined_by_the_very_last_step_are_no_finished_run(train_tiny, tm
             self.backbone.embed.weight.data.fill_(float("nan"))
         return done
 
-    monkeypatch.setattr(train.Trainer, "step", step)
+    monkeypatch.setattr(Trainer, "step", step)
     assert_refused(train_tiny(tmp_path, "--name", "run"), "nan", f"step {3 * STEPS}", "--lr")
     assert not (tmp_path / "run" / "metrics.json").exists()
 

@@ -27,7 +27,7 @@ def spy(monkeypatch):
     monkeypatch.setitem(recipes.BASE["folder"], "shift", 0)
     monkeypatch.setitem(recipes.BASE["folder"], "flip", False)
     seen = {"statistics": set(), "whitening": set(), "steps": set(), "embedded": set()}
-    statistics, step = training.channel_statistics, train.Trainer.step
+    statistics, step = training.channel_statistics, training.Trainer.step
     whiten, embed = training.Backbone.init_whitening, training.embed
 
     def spied_statistics(images):
@@ -47,7 +47,7 @@ def spy(monkeypatch):
         return embed(backbone, images, *rest)
 
     monkeypatch.setattr(training, "channel_statistics", spied_statistics)
-    monkeypatch.setattr(train.Trainer, "step", spied_step)
+    monkeypatch.setattr(training.Trainer, "step", spied_step)
     monkeypatch.setattr(training.Backbone, "init_whitening", spied_whiten)
     monkeypatch.setattr(training, "embed", spied_embed)
     return seen

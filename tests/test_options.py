@@ -2,6 +2,9 @@
 
 import argparse
 import contextlib
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +17,8 @@ import plot_embeddings
 import submit
 from report import screenshots
 from runs import RunError
+
+ROOT = Path(__file__).resolve().parent.parent
 
 # ------------------------------------------------------------------------------------- places
 
@@ -42,6 +47,35 @@ def test_home_is_written_out_in_every_flag_that_names_a_place(command, monkeypat
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
     assert command(parse, *words, *(f"--{name}=~/{name}" for name in names)).status == 0
     assert {name: found[name.replace("-", "_")] for name in names} == {name: tmp_path / name for name in names}
+
+
+# ------------------------------------------------------------------------------------- what is loaded for it
+
+COMMANDS = ("train", "evaluate", "plot_embeddings", "experiments", "benchmark", "submit", "report.build")
+LOADED = "import sys, {0}\ntry: {0}.main()\nexcept SystemExit: print(*sorted(sys.modules))"
+
+
+def in_a_process(code, *words):
+    return subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--no-such-flag"]])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_and_a_refusal_do_not_wait_for_pytorch(name, words):
+    done = in_a_process(LOADED.format(name), *words)
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "argparse" in loaded and not {"torch", "torchvision", "matplotlib", "sklearn", "typst"} & set(loaded)
+
+
+def test_ctrl_c_while_pytorch_is_loaded_is_no_traceback():
+    code = """import sys, train
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "torch": raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+sys.exit(train.main())"""
+    done = in_a_process(code, "--dataset", "mnist", "--loss", "arcface")
+    assert done.returncode == 130 and "stopped" in done.stderr and "Traceback" not in done.stderr
 
 
 # ------------------------------------------------------------------------------------- devices

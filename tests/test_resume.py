@@ -20,7 +20,7 @@ from command_helpers import assert_refused
 from training_helpers import STEPS, assert_same, at_step, everything, full_disk, interrupt
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPT = ["import os, signal, sys, recipes, torch, train", "torch.set_num_threads(1)",
+SCRIPT = ["import os, signal, sys, recipes, torch, train", "from trainer import Trainer", "torch.set_num_threads(1)",
           "signal.signal(signal.SIGINT, signal.default_int_handler)",  # a job in the background may inherit it ignored
           "recipes.BASE['folder']['widths'] = (8, 8, 8)"]  # fmt: skip
 
@@ -83,15 +83,15 @@ def test_a_checkpoint_is_loaded_on_the_cpu_whatever_the_device(train_tiny, unfin
     monkeypatch.setattr(options, "pick_precision", lambda *_: precision)
     monkeypatch.setattr(options, "pick_device", lambda _: "cuda:0")
     monkeypatch.setattr(options, "describe_device", str)
-    monkeypatch.setattr(train, "Trainer", OnGpu)
+    monkeypatch.setattr("trainer.Trainer", OnGpu)
     assert train_tiny(unfinished, "--name", "run", "--resume").status == 130
     assert seen and set(seen) == {"cpu"}
 
 
 def test_a_killed_process_leaves_a_run_to_resume(train_tiny, uninterrupted, tmp_path, tiny_data):
-    kill = ["steps, real = iter(range(99)), train.Trainer.step", "def step(*args):",
+    kill = ["steps, real = iter(range(99)), Trainer.step", "def step(*args):",
             f"    if next(steps) == {STEPS + 3}: os.kill(os.getpid(), signal.SIGKILL)", "    return real(*args)",
-            "train.Trainer.step = step", "sys.exit(train.main())"]  # fmt: skip
+            "Trainer.step = step", "sys.exit(train.main())"]  # fmt: skip
     words = ["--dataset", "folder", "--data-dir", tiny_data, "--image-size", 16, "--loss", "arcface", "--name", "run"]
     words += ["--embedding-dim", 4, "--epochs", 3, "--batch-size", 16, "--output-dir", tmp_path]
     script = [sys.executable, "-c", "\n".join(SCRIPT + kill), *map(str, words)]
@@ -139,9 +139,9 @@ def in_a_process(lines, words, **options):
 
 
 def test_ctrl_c_in_a_real_process_leaves_a_run_to_resume(train_tiny, uninterrupted, tmp_path, tiny_data):
-    lines = ["steps, real = iter(range(99)), train.Trainer.step", "def step(*args):",
+    lines = ["steps, real = iter(range(99)), Trainer.step", "def step(*args):",
              f"    if next(steps) == {STEPS + 3}: os.kill(os.getpid(), signal.SIGINT)", "    return real(*args)",
-             "train.Trainer.step = step"]  # fmt: skip
+             "Trainer.step = step"]  # fmt: skip
     cut = in_a_process(lines, words_of(tmp_path, tiny_data), stdout=subprocess.DEVNULL)
     assert cut.returncode == 130 and "--resume" in cut.stderr and "Traceback" not in cut.stderr
     assert train_tiny(tmp_path, "--name", "run", "--resume").status == 0

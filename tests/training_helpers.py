@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import train
 from checkpoints import load_checkpoint
 from runs import read_arrays, read_json
+from trainer import Trainer
 
 TIMES = {"seconds", "images_per_second", "train_seconds"}
 STEPS = 6  # a default run here has three epochs of 96 images in batches of 16
@@ -61,14 +61,14 @@ def everything(folder: Path) -> dict:
 
 def at_step(monkeypatch, number, action):
     """Have `action()` happen before step `number`, counted from 0 over the whole run."""
-    steps, real = itertools.count(), train.Trainer.step
+    steps, real = itertools.count(), Trainer.step
 
     def step(self, images, labels):
         if next(steps) == number:
             action()
         return real(self, images, labels)
 
-    monkeypatch.setattr(train.Trainer, "step", step)
+    monkeypatch.setattr(Trainer, "step", step)
 
 
 def interrupt(*_args, **_kwargs):
