@@ -1,6 +1,7 @@
 """Runs beside the main tables: other scales, more training, and how many samples keep a margin."""
 
 import re
+from typing import Any
 
 from choices import LOSSES
 from report.facts import (
@@ -61,6 +62,20 @@ def by_scale(groups: dict, controls: list[dict], margins: list[dict]) -> list[di
                      "elsewhere": elsewhere(members, arcface), "tar": cell(members, MEASURES["tar"]),
                      "softmax": paired(members, softmax, MEASURES["accuracy"]) if softmax else None})  # fmt: skip
     return rows
+
+
+def second_preset(runs: list[Run], dataset: str, groups: dict) -> dict | None:
+    """The combined form with ArcFace's second preset, CM2: accuracy, angles, EER, and accuracy and EER less those of
+    the table's CM1 and NSL, paired by seed; None where it was not run."""
+    found = group(runs, dataset=dataset, dim=DIM, held_out="", extra="margin=cm2").get("combined")
+    if not found:
+        return None
+    cells = {name: cell(found, MEASURES[name]) for name in ("accuracy", "intra", "inter", "eer")}
+    result: dict[str, Any] = {"settings": mean_settings(found), "n": len(found), "cells": cells}
+    for loss in ("combined", "norm-softmax"):
+        result[loss] = {name: paired(found, groups[loss], MEASURES[name]) if loss in groups else None
+                        for name in ("accuracy", "eer")}  # fmt: skip
+    return result
 
 
 def elsewhere(members: dict[int, dict], table: dict[int, dict]) -> str | None:

@@ -34,6 +34,21 @@ def test_margins_at_another_scale_have_rows_after_the_scale_without_one(tmp_path
     ]  # fmt: skip
 
 
+def test_the_second_preset_is_compared_with_the_first_seed_by_seed(tmp_path):
+    for seed, (first, second) in enumerate(((0.05, 0.04), (0.06, 0.05), (0.04, 0.03))):
+        stored(tmp_path, "", loss="combined", seed=seed, verification={"eer": first}, m2=0.3, m3=0.2)
+        stored(tmp_path, "", loss="norm-softmax", seed=seed, verification={"eer": 2 * first})
+        stored(
+            tmp_path, "-margin=cm2", loss="combined", seed=seed, verification={"eer": second}, m1=0.9, m2=0.4, m3=0.15
+        )
+    of_set = content.content(tmp_path)["main"]
+    one = of_set["mnist"]["second_preset"]
+    assert one["settings"] == "s = 16, m₁ = 0.9, m₂ = 0.4, m₃ = 0.15" and one["n"] == 3
+    assert one["cells"]["eer"]["mean"] == "4.00" and one["combined"]["eer"]["mean"] == "−1.00"
+    assert one["norm-softmax"]["eer"]["mean"] == "−6.00" and one["norm-softmax"]["eer"]["verdict"] == "lower"
+    assert of_set["cifar10"]["second_preset"] is None
+
+
 def test_a_control_from_elsewhere_is_said_to_be():
     table = groups_of(arcface=[0.9, 0.9])["arcface"]
     for metrics in table.values():
