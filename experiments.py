@@ -48,17 +48,14 @@ def as_time(duration: float) -> str:
 def write_readme() -> None:
     """Put the stored results' table between the README's two marks; RunError where one is missing."""
     import plot_tables
+    from plot_data import Study
 
     path = ROOT / "README.md"
     before, start, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
     if not (start and end):
         raise RunError(f"{path} lacks a mark: put '{MARKS[0]}' and '{MARKS[1]}' around the table")
-    stored = []
-    for result in sorted(RESULTS.glob("*-seed*.json")):
-        facts = read_json(result, STORE_ANEW)
-        if facts.get("part", "main") in SHOWN_IN_README and ("accuracy" in facts or "failed" not in facts):
-            stored.append(plot_tables.checked(facts, result))
+    stored = [facts for facts in Study(RESULTS).runs if facts["part"] in SHOWN_IN_README]
     table = plot_tables.markdown(stored)
     write_whole(path, f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}".encode())
 

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 
 from choices import LOSSES
 from plot_data import SHARED as SAME_RECIPE
-from plot_data import half_width, most_alike, without_spread
+from plot_data import Study, half_width, most_alike, without_spread
 from plot_style import data_title, settings_text
-from plot_tables import checked, key_of, with_mean_scale
-from runs import STORE_ANEW, read_json
+from plot_tables import key_of, with_mean_scale
 
 DATASETS = ("mnist", "cifar10")
 DIM = 512  # the main comparison's
@@ -94,25 +93,19 @@ def stored_runs(results: Path) -> tuple[list[Run], list[str]]:
     A run that ended near chance is both: it counts in its row's mean and is named. Where MNIST was not to be had, runs
     on the embedded sample stand in for it; their titles say so.
     """
-    found, failed = [], []
-    for path in sorted(results.glob("*-seed*.json")):
-        facts = read_json(path, STORE_ANEW)
-        measured = MEASURES["accuracy"].read(facts) is not None
-        if not measured or "failed" in facts:
-            failed += [path.stem] if facts.get("part") not in MADE_TO_FAIL else []
-        if measured:
-            checked(facts, path)
-            # A name is train.py's own, then what is not the recipe's as -flag=value.
-            suffix = re.sub(r".*-seed\d+", "", path.stem)
-            without = "-".join(re.sub(r"\W", "_", name) for name in facts["hold_out"])
-            extra = suffix.removeprefix(f"-without-{without}").lstrip("-")
-            held_out = ", ".join(facts["unseen_classes"])
-            found.append(
-                Run(facts["dataset"], facts["loss"], facts["embedding_dim"], facts["seed"], held_out, extra, facts)
-            )
+    study, found = Study(results), []
+    for facts in study.runs:
+        # A name is train.py's own, then what is not the recipe's as -flag=value.
+        suffix = re.sub(r".*-seed\d+", "", facts["name"])
+        without = "-".join(re.sub(r"\W", "_", name) for name in facts["hold_out"])
+        extra = suffix.removeprefix(f"-without-{without}").lstrip("-")
+        held_out = ", ".join(facts["unseen_classes"])
+        found.append(
+            Run(facts["dataset"], facts["loss"], facts["embedding_dim"], facts["seed"], held_out, extra, facts)
+        )
     if not any(run.dataset == "mnist" for run in found):
         found = [run._replace(dataset="mnist") if run.dataset == "mnist-5k" else run for run in found]
-    return found, failed
+    return found, [facts["name"] for facts in study.failed if facts["part"] not in MADE_TO_FAIL]
 
 
 def alike(runs: list[Run]) -> tuple[list[Run], list[Run]]:
