@@ -6,6 +6,7 @@ from functools import partial
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea
 from matplotlib.patches import Wedge
 
 from plot_data import Drawn, NotStored, Study
@@ -80,7 +81,7 @@ def draw_raw(axes, points: Points) -> None:
         if factor > 1:  # a name further out is led to its ray
             ends = reach * np.stack((direction, (factor - 0.02) * direction)).T
             axes.plot(*ends, color=class_colour(group[0]), linewidth=0.6, linestyle=":")
-        _label(axes, place, " ".join(points.classes[c] for c in group), group[0] if len(group) == 1 else None)
+        _label(axes, place, points.classes, *group)
     edge = (1.13 * factors.max() + 0.17) * reach  # room for the names
     axes.set(xlim=(-edge, edge), ylim=(-edge, edge))
 
@@ -101,8 +102,8 @@ def draw_circle(axes, points: Points) -> None:
         axes.plot([0, direction[0]], [0, direction[1]], color=class_colour(c), linewidth=0.9)
     for group in _together(directions, names) if names else []:
         place = 0.72 * unit(directions[group].sum(0)[None])[0]
-        part = 0.75 if names[0] != points.classes[0] else 1.0  # two letters take more room than a digit
-        _label(axes, place, " ".join(names[c] for c in group), group[0] if len(group) == 1 else None, part=part)
+        part = 0.9 if names[0] != points.classes[0] else 1.0  # two letters take more room than a digit
+        _label(axes, place, names, *group, part=part)
     axes.add_patch(Wedge((0, 0), 1, 0, 360, width=0.004, color="black"))
     axes.set(xlim=(-2, 2), ylim=(-2, 2))
 
@@ -127,7 +128,7 @@ def draw_map(axes, points: Points) -> None:
     cut = Points(points.facts, {"embeddings": place, "labels": y, "weights": np.zeros((len(points.classes), 2))})
     _scatter(axes, cut, place, alpha=0.6, size=4)
     for c in np.unique(y):
-        _label(axes, np.median(place[y == c], axis=0), points.classes[c], c, box=True)
+        _label(axes, np.median(place[y == c], axis=0), points.classes, c, box=True)
 
 
 def _scatter(axes, points: Points, x: np.ndarray, alpha: float = 0.25, size: float = 2) -> None:
@@ -153,7 +154,8 @@ def _staggered(directions: np.ndarray, names: list[str]) -> np.ndarray:
 
 
 def _together(directions: np.ndarray, names: list[str]) -> list[list[int]]:
-    """Classes whose short names would cover each other, as their weights share a direction; long names stand alone."""
+    """Classes whose short names would cover each other, as their weights share a direction, each group from left to
+    right; long names stand alone."""
     angles = np.arctan2(directions[:, 1], directions[:, 0])
     order = list(map(int, np.argsort(angles)))
     if max(map(len, names)) > 2:
@@ -166,15 +168,20 @@ def _together(directions: np.ndarray, names: list[str]) -> list[list[int]]:
             groups.append([here])
     if len(groups) > 1 and angles[order[0]] + 2 * np.pi - angles[order[-1]] < SAME:
         groups[0] = groups.pop() + groups[0]  # across the half turn
-    return [sorted(group) for group in groups]
+    return [sorted(group, key=lambda c: directions[c][0]) for group in groups]
 
 
-def _label(axes, place: np.ndarray, text: str, c: int | None, box: bool = False, part: float = 1.0) -> None:
-    """A class's name in its colour; several names, c None, in black. part: of their usual size, in a small panel."""
+def _label(axes, place: np.ndarray, names: list[str], *group: int, box: bool = False, part: float = 1.0) -> None:
+    """Names of one class or several, side by side, each in its colour. part: of their usual size, in a small panel."""
+    styles = [{"color": class_colour(c), "weight": "bold", "path_effects": HALO, "fontsize": part * name_size(names[c])}
+              for c in group]  # fmt: skip
+    if len(group) > 1:
+        texts = [TextArea(names[c], textprops=style) for c, style in zip(group, styles, strict=True)]
+        row = HPacker(children=texts, pad=0, sep=2 * part)
+        axes.add_artist(AnnotationBbox(row, place, frameon=False, pad=0, zorder=5))
+        return
     frame = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1} if box else None
-    size = part * name_size(text if c is not None else text.split()[0])
-    style = {"color": "black" if c is None else class_colour(c), "ha": "center", "va": "center", "weight": "bold"}
-    axes.text(*place, text, bbox=frame, zorder=5, path_effects=HALO, fontsize=size, **style)
+    axes.text(*place, names[group[0]], bbox=frame, zorder=5, ha="center", va="center", **styles[0])
 
 
 def run_panels(points: Points):
@@ -259,10 +266,12 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
     inside = "class weights inward" + (
         " with the first letters of their names" if long and initials(panels[0].classes) else ""
     )
+    joint = any(len(g) > 1 for p in panels for g in _together(unit(p.weights), initials(p.classes) or p.classes))
     flat = (
         f"Upper of each pair: the embeddings as they are, with a ray along each class weight{led}. Lower: their "
         "directions as a histogram around the circle (square-root heights, so that the few between classes show; each "
         f"on its own scale, the highest class behind), {inside}."
+        f"{' Names side by side share nearly one direction.' if joint and dim == 2 else ''}"
     )
     sphere = (
         "Embeddings scaled to length 1, all seen from one side, the far side fainter; a labelled ray along each "
@@ -303,7 +312,7 @@ def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", 
         directions = unit(points.weights)
         for c, factor in enumerate(_staggered(directions, points.classes)):
             part = 1.0 if len(points.classes[c]) <= 2 else 0.7  # these panels are half as wide as a grid's
-            _label(axes, 1.36 * factor * reach * directions[c], points.classes[c], c, part=part)
+            _label(axes, 1.36 * factor * reach * directions[c], points.classes, c, part=part)
         line[0].text(-0.06, 0.5, loss_title(facts).partition(" (")[0], transform=line[0].transAxes, rotation=90,
                      ha="right", va="center", fontsize=9)  # fmt: skip
     figure.tight_layout()

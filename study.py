@@ -90,7 +90,7 @@ def study(seeds: int | None = None) -> list[Run]:
     count = {dataset: seeds or max(n, least) for dataset, n in SEEDS.items()}
     parts = [
         table("mnist", range(1)), table("cifar10", range(1)), table("mnist", range(1, count["mnist"])),
-        other_scales("mnist"), second_preset(), longer(), drawn("mnist"), budgets("mnist"), open_set(range(1)),
+        other_scales("mnist"), other_margins(), longer(), drawn("mnist"), budgets("mnist"), open_set(range(1)),
         sensitivity(), plane(),
         table("cifar10", range(1, min(2, count["cifar10"]))), other_scales("cifar10"), again(), drawn("cifar10"),
         budgets("cifar10"), open_set(range(1, 3)), table("cifar10", range(2, count["cifar10"])),
@@ -115,10 +115,12 @@ def other_scales(dataset: str) -> Iterator[Run]:
                 yield Run("control", dataset, loss, seed=seed, extra=(("scale", scale), ("margin", margin)))
 
 
-def second_preset() -> Iterator[Run]:
-    """The combined form's other preset in ArcFace's Table 2, over the table's seeds."""
+def other_margins() -> Iterator[Run]:
+    """Over the table's seeds: the combined form's other preset in ArcFace's Table 2, and Li-ArcFace without a margin,
+    which tells what its straight line does in the cosine's place from what its margin does."""
     for seed in range(SEEDS["mnist"]):
         yield Run("control", "mnist", "combined", seed=seed, extra=(("margin", "cm2"),))
+        yield Run("control", "mnist", "li-arcface", seed=seed, extra=(("margin", 0),))
 
 
 def again() -> Iterator[Run]:

@@ -87,10 +87,11 @@ def test_names_of_weights_that_share_a_direction_stand_together():
         names = names or [str(i) for i in range(len(degrees))]
         return plot_points._together(np.stack([np.cos(at), np.sin(at)], 1), names)
 
-    assert sorted(groups(0, 90, 93, 200, 95)) == [[0], [1, 2, 4], [3]]
-    assert sorted(groups(179, -179, 0)) == [[0, 1], [2]]
+    assert sorted(groups(0, 90, 93, 200, 95)) == [[0], [3], [4, 2, 1]]  # each from left to right
+    assert sorted(groups(270, 0, 273, 267)) == [[1], [3, 0, 2]]
+    assert sorted(groups(179, -178, 0)) == [[0, 1], [2]]
     assert sorted(groups(0, 1, names=["cat", "dog"])) == [[0], [1]]
-    assert groups(10) == [[0]] and groups(10, 11) == [[0, 1]]
+    assert groups(10) == [[0]] and groups(10, 11) == [[1, 0]]
 
 
 def store(folder, name, **changes):

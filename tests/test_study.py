@@ -55,12 +55,13 @@ def test_norm_softmax_is_run_at_the_scale_of_each_margin_loss(dataset):
     assert set(scales.values()) == {recipe(dataset, "norm-softmax", 512, 10)["scale"]}
 
 
-def test_norm_softmax_is_run_at_other_scales_and_the_combined_form_with_its_other_preset():
+def test_controls_are_other_scales_the_other_preset_and_li_arcface_without_a_margin():
     names = [run.name() for run in study.study() if run.part == "control"]
     smaller = [f"mnist-norm-softmax-512d-seed{seed}-scale={scale}" for seed in range(3) for scale in (2, 4)]
     large = [f"cifar10-{loss}-512d-seed0-scale=16" for loss in ("norm-softmax", "arcface", "cosface")]
-    presets = [f"mnist-combined-512d-seed{seed}-margin=cm2" for seed in range(5)]
-    assert names == [*smaller, *presets, large[0], f"{large[1]}-margin=0.5", f"{large[2]}-margin=0.35"]
+    margins = [f"mnist-{own}" for seed in range(5)
+               for own in (f"combined-512d-seed{seed}-margin=cm2", f"li-arcface-512d-seed{seed}-margin=0")]  # fmt: skip
+    assert names == [*smaller, *margins, large[0], f"{large[1]}-margin=0.5", f"{large[2]}-margin=0.35"]
 
 
 def test_time_is_estimated_from_stored_runs_of_the_data_set_on_such_a_device(monkeypatch):
