@@ -201,9 +201,9 @@ class LiArcFaceHead(CosineHead):
 class AdaCosHead(CosineHead):
     """NSL whose scale follows the data (dynamic AdaCos, arXiv:1905.00292, Eq. 14 and 15); frozen in eval mode.
 
-    The paper's update has no bound: while most samples are nearer to another class than 45 degrees, s grows by up to
-    1 / cos(pi/4) a step (MNIST in 2-D reached 4e21 and 48 %): ln(B_avg) grows with s itself where the other cosines are
-    not near 0, as the paper takes them to be. Here it stops at `ceiling`, twice the fixed form of Eq. 12, and at FLOOR:
+    The paper's update has no bound: ln(B_avg) grows with s itself where samples are near another class, for whose
+    cosine the paper puts 0; while the median sample is 45 degrees or more from its own, s is that divided by cos(pi/4)
+    and may grow by as much a step (MNIST in 2-D reached 4e21 and 48 %). Here it stops at `ceiling`, twice the fixed form of Eq. 12, and at FLOOR:
     few classes, all far from the samples, would make it negative and the farthest class the best.
     """
 

@@ -69,6 +69,14 @@ def run_figure(folder: Path, figures: Path, kind: str) -> Path:
     return save(run_panels(points), figures, f"embedding_{folder.resolve().name}", kind)
 
 
+def add_captions(figures: Path, new: dict[str, dict]) -> None:
+    """Put captions into captions.json, {name: {file, caption}}, beside those of the figures not drawn now."""
+    path = figures / "captions.json"
+    if new:
+        captions = (read_json(path, "delete it and draw all figures again") if path.exists() else {}) | new
+        write_json(path, {name: captions[name] for name in sorted(captions)})
+
+
 def draw(wanted: dict[str, Callable], figures: Path, kind: str) -> Iterator[str]:
     """Draw the figures of `wanted` one after the other, with captions.json; yields a line about each.
 
@@ -77,8 +85,7 @@ def draw(wanted: dict[str, Callable], figures: Path, kind: str) -> Iterator[str]
     from plot_data import NotStored
     from plot_style import save
 
-    path, problems = figures / "captions.json", []
-    captions = read_json(path, "delete it and draw all figures again") if path.exists() else {}
+    problems, captions = [], {}
     try:
         for name, function in wanted.items():
             try:
@@ -93,8 +100,7 @@ def draw(wanted: dict[str, Callable], figures: Path, kind: str) -> Iterator[str]
             captions[name] = {"file": saved.name, "caption": drawn.caption}
             yield f"wrote {saved}"
     finally:  # stopped half-way, too: a new picture under an old caption would mislead
-        if captions:
-            write_json(path, {name: captions[name] for name in sorted(captions)})
+        add_captions(figures, captions)
     if problems:
         raise RunError("; ".join(dict.fromkeys(problems)))
 
@@ -114,7 +120,12 @@ def study_figures(only: list[str], figures: Path, kind: str, output_dir: Path, d
     tabled = [f for f in study.runs if f["part"] in TABLE_PARTS or RECIPE_ONLY.fullmatch(f["name"])]
     tabled = [f for f in tabled if not f["unseen_classes"]]
     if not only or "accuracy" in only:
-        yield from (f"wrote {path}" for path in plot_tables.accuracy_tables(tabled, figures, kind=kind))
+        written = plot_tables.accuracy_tables(tabled, figures, kind=kind)
+        for path in written:
+            if path.suffix != ".json":
+                shown = [facts for facts in tabled if path.stem == f"accuracy_{facts['dataset']}"]
+                add_captions(figures, {path.stem: {"file": path.name, "caption": plot_tables.caption(shown)}})
+        yield from (f"wrote {path}" for path in written)
     yield from draw({name: known[name] for name in only or known if name in known}, figures, kind)
 
 

@@ -26,9 +26,9 @@ COLUMNS = ("Loss", "d", "epochs", "seeds", "head, %", *(title for title, _, _ in
 MOST_NAMED = 10  # held-out classes in a row's title; of more it gives the number
 NOTE = (
     "Last epoch, no margin when predicting. ±: standard deviation over seeds; [ ]: 95 % interval of one run. d: "
-    "embedding dimensions; 5-NN: five nearest training images;\nIntra: mean angle to the class mean; Inter: of a "
-    "class mean to the nearest other; EER: equal error rate; TAR@1e-3: true accepts at a false accept rate of "
-    "0.001; MAP@R: retrieval."
+    "embedding dimensions. Correct by the trained head, the nearest class mean and the five nearest\ntraining images "
+    "(5-NN). Intra: mean angle to the class mean; Inter: of a class mean to the nearest other; EER: equal error rate; "
+    "TAR@1e-3: true accepts at a false accept rate of 0.001; MAP@R: retrieval."
 )
 
 
@@ -222,6 +222,15 @@ def accuracy_tables(runs: list[dict], folder: Path, name: str = "accuracy", kind
         write_json(folder / f"{name}_{dataset}.json", {"dataset": dataset, "rows": rows})
         written.append(folder / f"{name}_{dataset}.json")
     return written
+
+
+def caption(runs: list[dict]) -> str:
+    """What the study's table of these runs shows, for figures/captions.json."""
+    return (
+        f"{copies_of(runs)}: every loss in two, three and 512 dimensions, with other scales and margins, with more "
+        "training (mean of the weights: of those after each step) and, where a row names channels, another net; means "
+        f"over seeds. {NOTE}"
+    ).replace("\n", " ")
 
 
 def copies_of(runs: list[dict]) -> str:

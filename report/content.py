@@ -12,7 +12,7 @@ from plot_data import LEVEL, NotStored, Study, head_accuracy
 from plot_style import channels, data_title, settings_text
 from recipes import CROWDED, Settings
 from report.claims import claims, paper_angles, papers, scale_share
-from report.controls import by_scale, controls_of, longer, margins_kept, margins_of, second_preset
+from report.controls import by_scale, controls_of, longer, margins_kept, margins_of, variants
 from report.facts import (
     DATASETS,
     DIM,
@@ -229,7 +229,7 @@ def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
         "verdicts_map": margin_verdicts(groups, controls, MEASURES["map"]),
         "train_error": train_error(groups), "ten_fold": ten_fold(groups),
         "by_scale": by_scale(groups, controls, margins_of(runs, name)),
-        "second_preset": second_preset(runs, name, groups),
+        "variants": variants(runs, name, groups),
         "corrected": families(groups, controls), "confused": most_confused(groups.get("arcface", {})),
         "longer": longer(runs, name),
     }  # fmt: skip

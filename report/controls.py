@@ -64,18 +64,23 @@ def by_scale(groups: dict, controls: list[dict], margins: list[dict]) -> list[di
     return rows
 
 
-def second_preset(runs: list[Run], dataset: str, groups: dict) -> dict | None:
-    """The combined form with ArcFace's second preset, CM2: accuracy, angles, EER, and accuracy and EER less those of
-    the table's CM1 and NSL, paired by seed; None where it was not run."""
-    found = group(runs, dataset=dataset, dim=DIM, held_out="", extra="margin=cm2").get("combined")
-    if not found:
-        return None
-    cells = {name: cell(found, MEASURES[name]) for name in ("accuracy", "intra", "inter", "eer")}
-    result: dict[str, Any] = {"settings": mean_settings(found), "n": len(found), "cells": cells}
-    for loss in ("combined", "norm-softmax"):
-        result[loss] = {name: paired(found, groups[loss], MEASURES[name]) if loss in groups else None
-                        for name in ("accuracy", "eer")}  # fmt: skip
-    return result
+def variants(runs: list[Run], dataset: str, groups: dict) -> dict[str, dict | None]:
+    """Two losses once more with other margins: the combined form with ArcFace's second preset and Li-ArcFace without a
+    margin. Accuracy, angles and EER; accuracy, Intra and EER less those of the table's run of that loss (`own`) and of
+    its NSL (`plain`), paired by seed. None for one that was not run."""
+
+    def variant(loss: str, extra: str) -> dict | None:
+        found = group(runs, dataset=dataset, dim=DIM, held_out="", extra=extra).get(loss)
+        if not found:
+            return None
+        cells = {name: cell(found, MEASURES[name]) for name in ("accuracy", "intra", "inter", "eer")}
+        less: dict[str, Any] = {
+            key: {name: paired(found, groups[other], MEASURES[name]) for name in ("accuracy", "intra", "eer")}
+            for key, other in (("own", loss), ("plain", "norm-softmax")) if other in groups
+        }  # fmt: skip
+        return {"settings": mean_settings(found), "n": len(found), "cells": cells, "own": None, "plain": None, **less}
+
+    return {"cm2": variant("combined", "margin=cm2"), "line": variant("li-arcface", "margin=0")}
 
 
 def elsewhere(members: dict[int, dict], table: dict[int, dict]) -> str | None:

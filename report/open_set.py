@@ -18,7 +18,7 @@ def open_verdicts(groups: dict, base: str, measure: str) -> dict[str, list[str]]
 
 
 def minus_plain(groups: dict) -> list[dict[str, Any]]:
-    """A row for every margin loss: its EER and rank-1 less normalised softmax's at the same scale, in percentage
+    """A row for every margin loss: its EER and rank-1 minus normalised softmax's at the same scale, in percentage
     points, None where not stored."""
     plain = groups.get("norm-softmax")
     return [
@@ -62,6 +62,8 @@ def open_tables(held_out: dict[str, dict[str, dict]]) -> list[dict[str, Any]]:
          "verdicts": {measure: {base: open_verdicts(groups, base, measure) for base in ("softmax", "norm-softmax")}
                       for measure in ("eer", "rank_1")},
          "collapse": collapse(groups, "eer"), "collapse_rank_1": collapse(groups, "rank_1"),
+         "collapse_margins": collapse({loss: members for loss, members in groups.items() if LOSSES[loss].own_margin},
+                                      "eer"),
          "minus_plain": minus_plain(groups), "by_seed": by_seed(groups), "extremes": extremes(groups)}
         for name, by_split in held_out.items()
         for split, groups in by_split.items()

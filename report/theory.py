@@ -10,6 +10,7 @@ import torch
 from bounds import largest_spacing, maximum_margin, minimum_scale, target_at_centre
 from choices import LOSSES, PRESETS, Margins
 from losses import FLOOR, target_psi
+from recipes import recipe
 
 CLASSES = 10
 PROBABILITIES = (0.9, 0.99)
@@ -105,6 +106,13 @@ def adacos() -> dict:
             "settled": f"{settled:.2f}", "settled_posterior": f"{reached[1]:.2f}"}  # fmt: skip
 
 
+def crowded() -> dict:
+    """CIFAR-10's scale in the plane, and the largest probability that ten evenly spaced class weights then allow."""
+    scale = recipe("cifar10", "arcface", 2, CLASSES)["scale"]
+    gaps = [math.cos(2 * math.pi * j / CLASSES) - 1 for j in range(CLASSES)]
+    return {"scale": f"{scale:g}", "posterior": f"{1 / sum(math.exp(scale * gap) for gap in gaps):.2f}"}
+
+
 def linear_scales() -> dict:
     """Scales at which Li-ArcFace's linear logits let ten class centres reach the first of PROBABILITIES, as text."""
     dims = {"circle": 2, "simplex": CLASSES - 1}
@@ -133,7 +141,7 @@ def theory() -> dict:
     return {
         "classes": CLASSES, "probabilities": [f"{p:g}" for p in PROBABILITIES], "example": worked_example(),
         "room": room(), "circle": papers_margins_on_circle(), "pull": pulls(), "adacos": adacos(),
-        "linear": linear_scales(),
+        "linear": linear_scales(), "crowded": crowded(),
         "numerics": numerics(),
         "margins": {name: margin_text(loss.margins) for name, loss in LOSSES.items()}
         | {name: margin_text(margins) for name, margins in PRESETS.items()},

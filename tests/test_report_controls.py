@@ -42,11 +42,11 @@ def test_the_second_preset_is_compared_with_the_first_seed_by_seed(tmp_path):
             tmp_path, "-margin=cm2", loss="combined", seed=seed, verification={"eer": second}, m1=0.9, m2=0.4, m3=0.15
         )
     of_set = content.content(tmp_path)["main"]
-    one = of_set["mnist"]["second_preset"]
+    one = of_set["mnist"]["variants"]["cm2"]
     assert one["settings"] == "s = 16, m₁ = 0.9, m₂ = 0.4, m₃ = 0.15" and one["n"] == 3
-    assert one["cells"]["eer"]["mean"] == "4.00" and one["combined"]["eer"]["mean"] == "−1.00"
-    assert one["norm-softmax"]["eer"]["mean"] == "−6.00" and one["norm-softmax"]["eer"]["verdict"] == "lower"
-    assert of_set["cifar10"]["second_preset"] is None
+    assert one["cells"]["eer"]["mean"] == "4.00" and one["own"]["eer"]["mean"] == "−1.00"
+    assert one["plain"]["eer"]["mean"] == "−6.00" and one["plain"]["eer"]["verdict"] == "lower"
+    assert of_set["mnist"]["variants"]["line"] is None and of_set["cifar10"]["variants"]["cm2"] is None
 
 
 def test_a_control_from_elsewhere_is_said_to_be():

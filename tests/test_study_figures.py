@@ -103,7 +103,8 @@ def test_every_figure_is_drawn_the_same_twice_with_its_caption(drawn_from, comma
         left_out = [line.split(":")[0] for line in done.out.splitlines() if line.startswith("left out")]
         assert left_out == [f"left out {kind}_{d}" for d in ("mnist", "cifar10") for kind in ("images", "mistakes")]
     names = figures_but_images(drawn_from, tmp_path)
-    assert {path.stem for path in (tmp_path / "a").glob("*.png")} == {*names, "accuracy_mnist", "accuracy_cifar10"}
+    names += ["accuracy_mnist", "accuracy_cifar10"]
+    assert {path.stem for path in (tmp_path / "a").glob("*.png")} == set(names)
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
         if path.suffix == ".png":
