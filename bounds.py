@@ -67,9 +67,9 @@ def maximum_margin(loss: str, num_classes: int, embedding_dim: int, *, m2: float
     A region is feasible when an embedding at its own class centre still beats the nearest other class, psi(0) > cos(a)
     with a the spacing: ArcFace and Li-ArcFace m < a, CosFace m < 1 - cos(a) (CosFace Sec. 3.4: C / (C - 1) only where
     C <= d + 1), SphereFace any m. For `combined`, the largest m3 for the given m2. That samples elsewhere do no better
-    is proved for ArcFace and Li-ArcFace; for CosFace where C <= 2 d; in the plane for all with psi(theta) <= cos(theta),
-    as every m1 >= 1 and the papers' presets have it. `exact` is said of samples at their centres. ValueError for another
-    loss.
+    is proved for ArcFace and Li-ArcFace; for CosFace where C <= 2 d; and in the plane for all with psi(theta) <=
+    cos(theta), as every m1 >= 1 and the papers' presets have it. `exact` is said of samples at their centres.
+    ValueError for another loss.
     """
     if loss not in WITH_MARGIN:
         raise ValueError(f"'{loss}' has no margin to bound: choose from {', '.join(WITH_MARGIN)}")

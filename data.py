@@ -10,6 +10,7 @@ Reading and fetching the published files is in data_files.py, decoding image fil
 import hashlib
 import math
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,18 @@ import torch
 from torch import Tensor
 
 import data_files
-from choices import CIFAR_CLASSES, DIGITS, FASHION_CLASSES, FOLDER_SIZE, LARGEST_IMAGE, NATIVE_SIZE, SMALLEST_IMAGE
+from choices import (
+    CIFAR_CLASSES,
+    DATASETS,
+    DIGITS,
+    FASHION_CLASSES,
+    FOLDER_SIZE,
+    LARGEST_IMAGE,
+    NATIVE_SIZE,
+    SMALLEST_IMAGE,
+)
 from data_folders import DataError, load_class_folders, read_images  # noqa: F401 - offered from here too
 
-DATASETS = ("mnist", "fashion-mnist", "cifar10", "folder")
 STATISTICS_CHUNK = 4096  # images counted at a time: a few MB
 
 
@@ -184,10 +193,11 @@ def hold_out_classes(dataset: Dataset, names: Sequence[str]) -> tuple[Dataset, T
     lookup = {name: i for i, name in enumerate(classes)}
     if not any(name.isdecimal() for name in classes):  # else a number can only mean the class of that name
         lookup |= {str(i): i for i in range(len(classes))}
-    unknown = [str(name) for name in names if str(name) not in lookup]
+    names = [unicodedata.normalize("NFC", str(name)) for name in names]  # as class folders are
+    unknown = [name for name in names if name not in lookup]
     if unknown or not names:
         raise DataError(f"no class '{', '.join(unknown)}' to hold out: choose from {', '.join(classes)}")
-    ids = tuple(sorted({lookup[str(name)] for name in names}))
+    ids = tuple(sorted({lookup[name] for name in names}))
     unseen, seen = tuple(classes[i] for i in ids), [i for i in range(len(classes)) if i not in ids]
     if len(seen) < 2:
         what = f"holding out {', '.join(unseen)} leaves {len(seen)} of {len(classes)} classes"

@@ -7,6 +7,7 @@ applied, transparency laid on white, 16-bit greys scaled to 8 bits, short side f
 import hashlib
 import os
 import stat
+import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,8 @@ import torch
 from errors import UserError, one_line
 from runs import RunError, check_archive, write_whole
 
-# The extensions of torchvision.datasets.folder, copied: importing torchvision takes a second or two.
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+# Those of torchvision.datasets.folder, copied, as importing torchvision takes a second or two; and JPEG's rarer ones.
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".jfif", ".jpe")
 OTHER_IMAGES = (".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".dng")  # said to be passed over
 # What a file may turn out to be, whatever it is called. No format for which Pillow starts a program (EPS).
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
@@ -28,7 +29,7 @@ TEST_SHARE = 5  # one image in five is a test image where the user made no split
 DECODE_CHUNK = 256  # images a worker decodes before it asks for more
 SLOW_DECODE = 2000  # images that take long enough to say so
 MAX_DECODED_BYTES = 8 << 30  # all images are kept in memory; beyond this, ask for a smaller --image-size
-CACHE_VERSION = 1  # raise it when decoding changes, so that old caches are rebuilt
+CACHE_VERSION = 2  # raise it when decoding or the order of classes changes, so that old caches are rebuilt
 
 
 class DataError(UserError):
@@ -78,13 +79,19 @@ def _subfolders(folder: Path, root: Path) -> tuple[str, ...]:
 
 def _list_classes(root: Path, part: str, log: Callable) -> tuple[tuple[str, ...], list[ImageFile]]:
     """Classes and image files of root/part, sorted; part is 'train/', 'test/' or '' (the root itself)."""
-    classes = _subfolders(root / part, root)
-    if len(classes) < 2:
-        found = f"only the class folder '{classes[0]}'" if classes else "no class folder"
+    folders = _subfolders(root / part, root)
+    if len(folders) < 2:
+        found = f"only the class folder '{folders[0]}'" if folders else "no class folder"
         raise DataError(f"'{root / part}' holds {found}: add others, one folder of images for each class")
+    # An accent may be stored with its letter or after it (macOS): train/ and test/ are to agree all the same.
+    classes = tuple(unicodedata.normalize("NFC", name) for name in folders)
+    if len(set(classes)) < len(classes):
+        name = next(name for name in classes if classes.count(name) > 1)
+        raise DataError(f"'{root / part}' has two class folders named '{name}': move the images of one to the other")
     files: list[ImageFile] = []
     others: list[str] = []
-    for label, name in enumerate(classes):
+    astray = _images_in(root / part, root)  # beside the class folders
+    for label, name in enumerate(folders):
         folder = root / part / name
         if not name.isprintable():  # it would go into tables, figures and file names
             raise DataError(f"the class folder '{folder}' has a name of other than printable UTF-8: rename it")
@@ -96,14 +103,30 @@ def _list_classes(root: Path, part: str, log: Callable) -> tuple[tuple[str, ...]
                 files.append(ImageFile(path, label, status.st_size, status.st_mtime_ns))
             elif entry.name.lower().endswith(OTHER_IMAGES):
                 others.append(f"{part}{name}/{entry.name}")
+            elif entry.is_dir():
+                astray += _images_in(Path(entry.path), root)  # deeper than in one
         if len(files) == before:
             what, remedy = _in_place_of_images(folder, root, len(others) - passed_over)
             raise DataError(f"the class folder '{folder}' holds no image{what}: {remedy}")
-    if others:
-        kinds = " ".join(IMAGE_EXTENSIONS)
-        count = f"{len(others):,} image{'s' * (len(others) > 1)}"
-        log(f"passed over {count} of other kinds, such as '{one_line(others[0])}': convert to one of {kinds}")
-    return classes, files
+    kinds = " ".join(IMAGE_EXTENSIONS)
+    for passed, where, remedy in ((others, "of other kinds", f"convert to one of {kinds}"),
+                                  (astray, "not right in a class folder", "move them into one")):  # fmt: skip
+        if passed:
+            count = f"{len(passed):,} image{'s' * (len(passed) > 1)}"
+            log(f"passed over {count} {where}, such as '{one_line(passed[0])}': {remedy}")
+    # In the order of their names: a different form of an accent must not change which number is whose.
+    order = sorted(range(len(classes)), key=lambda i: classes[i])
+    place = {old: new for new, old in enumerate(order)}
+    ordered = sorted((file._replace(label=place[file.label]) for file in files), key=lambda file: file.label)
+    return tuple(classes[i] for i in order), ordered
+
+
+def _images_in(folder: Path, root: Path) -> list[str]:
+    """Image files right in `folder`, sorted, relative to root; not opened, so that links may lead anywhere."""
+    with os.scandir(folder) as entries:
+        names = sorted(e.name for e in entries if e.is_file() and not e.name.startswith("."))
+    shown = folder.relative_to(root)
+    return [(shown / name).as_posix() for name in names if name.lower().endswith(IMAGE_EXTENSIONS)]
 
 
 def _in_place_of_images(folder: Path, root: Path, other_kinds: int) -> tuple[str, str]:

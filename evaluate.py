@@ -16,8 +16,18 @@ import numpy as np
 import metrics as measure
 from checkpoints import check_weights, load_checkpoint
 from errors import UserError, command_line, one_line
-from options import Parser, pick_device, place
-from runs import AGAIN, BAD_CONTENT, RunError, finished_runs, read_arrays, read_json, sole_use, write_json
+from options import Parser, device, pick_device, place
+from runs import (
+    AGAIN,
+    BAD_CONTENT,
+    RunError,
+    check_writable,
+    finished_runs,
+    read_arrays,
+    read_json,
+    sole_use,
+    write_json,
+)
 from summaries import PAPER_MARGIN, summary
 
 NEIGHBOURS = 5
@@ -218,6 +228,7 @@ def evaluate_run(folder: Path, data_dir: Path, again: bool = False, device: str 
     """
     facts = read_json(folder / "metrics.json")
     if again or "verification" not in facts:
+        check_writable(folder, "copy the run to a place of your own")
         before = dict(facts)
         test = read_arrays(folder / "embeddings.npz")
         try:
@@ -283,7 +294,9 @@ def main() -> int:
     parser.add_argument("--output-dir", type=place, default="runs", help="where the run folders are (default: runs)")
     parser.add_argument("--data-dir", type=place, default="data", help="where the data are (default: data)")
     parser.add_argument("--figures-dir", type=place, default="figures", help="where the tables go (default: figures)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: the best there is)")
+    parser.add_argument(
+        "--device", type=device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default: the best there is)"
+    )
     parser.add_argument("--again", action="store_true", help="measure anew what metrics.json already holds")
     flags = parser.parse_args()
     if flags.images:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from bounds import Bound, maximum_margin, minimum_scale
-from choices import LOSSES, PRESETS, WITHOUT_SCALE, Margins
+from choices import LOSSES, PRESETS, Margins, checked_head
 from unit_vectors import chunks
 
 __all__ = ["LOSSES", "PRESETS", "Bound", "Margins", "build_head", "margin_cosine", "maximum_margin", "minimum_scale"]
@@ -29,10 +29,6 @@ INTERIOR_EPS = {torch.float32: 1e-7, torch.float64: 1e-15}
 NORM_EPS = 1e-8  # a shorter vector has no direction: its cosines are 0 and no gradient reaches it
 FLOOR = 0.1  # the smallest scale AdaCos may find
 ROWS = 2048  # class weights at a time: what stays in a processor's cache
-
-
-DEFAULT_SCALE = 30.0
-M1_LIMITS = {"sphereface": (1.0, 4.0), "combined": (0.1, 4.0)}
 
 
 def sine_of(cosine: Tensor) -> Tensor:
@@ -203,8 +199,9 @@ class AdaCosHead(CosineHead):
 
     The paper's update has no bound: ln(B_avg) grows with s itself where samples are near another class, for whose
     cosine the paper puts 0; while the median sample is 45 degrees or more from its own, s is that divided by cos(pi/4)
-    and may grow by as much a step (MNIST in 2-D reached 4e21 and 48 %). Here it stops at `ceiling`, twice the fixed form of Eq. 12, and at FLOOR:
-    few classes, all far from the samples, would make it negative and the farthest class the best.
+    and may grow by as much a step (MNIST in 2-D reached 4e21 and 48 %). Here it stops at `ceiling`, twice the fixed
+    form of Eq. 12, and at FLOOR: few classes, all far from the samples, would make it negative and the farthest class
+    the best.
     """
 
     scale: Tensor
@@ -233,24 +230,6 @@ class AdaCosHead(CosineHead):
             return self.scale.to(cosine.dtype) * cosine
 
 
-def check_margins(loss: str, margins: Margins) -> Margins:
-    """Return the margins if `loss` can take them; ValueError, naming the value and the valid range, if not."""
-    m1, m2, m3 = margins
-    low, high = M1_LIMITS.get(loss, (1.0, 1.0))
-    own = LOSSES[loss].own_margin
-    if not low <= m1 <= high:
-        hint = f"needs m1 from {low:g} to {high:g}" if low < high else "has no m1; --loss combined takes all three"
-        raise ValueError(f"m1 = {m1:g}: {loss} {hint}")
-    if not 0 <= m2 < math.pi:
-        raise ValueError(f"m2 = {m2:g}: an angular margin is in radians, from 0 to under pi = 3.1416")
-    if not 0 <= m3 <= 2:
-        raise ValueError(f"m3 = {m3:g}: a cosine margin lies from 0 to 2")
-    for name, value in (("m2", m2), ("m3", m3)):
-        if value and own not in (name, "preset"):
-            raise ValueError(f"{name} = {value:g}: {loss} has no {name}; --loss combined takes all three")
-    return margins
-
-
 def build_head(
     loss: str,
     embedding_dim: int,
@@ -266,25 +245,12 @@ def build_head(
     Values left None come from LOSSES (the papers' margins) and DEFAULT_SCALE. Raises ValueError, in one line that names
     the value and the remedy, for an unknown loss, a size below 1, or a scale or margin the loss cannot take.
     """
-    if loss not in LOSSES:
-        raise ValueError(f"unknown loss '{loss}': choose from {', '.join(LOSSES)}")
     if embedding_dim < 1:
         raise ValueError(f"embedding dimension {embedding_dim}: need at least 1")
-    if num_classes < 2:
-        raise ValueError(f"{num_classes} classes: need at least 2")
-    given = Margins(*(d if g is None else g for g, d in zip((m1, m2, m3), LOSSES[loss].margins, strict=True)))
-    margins = check_margins(loss, given)
-    if loss in WITHOUT_SCALE:
-        if scale is not None:
-            why = "does not scale its logits" if loss == "softmax" else "finds its own scale"
-            raise ValueError(f"scale {scale:g}: {loss} {why}; leave it out")
-        if loss == "softmax":
-            return SoftmaxHead(embedding_dim, num_classes)
-        if num_classes < 3:
-            raise ValueError("adacos with 2 classes: its scale would be ln(1) = 0; use norm-softmax")
+    scale, margins = checked_head(loss, num_classes, scale, (m1, m2, m3))
+    if loss == "softmax":
+        return SoftmaxHead(embedding_dim, num_classes)
+    if loss == "adacos":
         return AdaCosHead(embedding_dim, num_classes)
-    scale = DEFAULT_SCALE if scale is None else scale
-    if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale {scale:g}: need a finite number above 0")
     kind = LiArcFaceHead if loss == "li-arcface" else CosineHead
     return kind(embedding_dim, num_classes, scale, margins)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from choices import (
+    DATASETS,
     DEEPEST,
     FOLDER_SIZE,
     LARGEST_IMAGE,
@@ -16,9 +17,10 @@ from choices import (
     PRESETS,
     SMALLEST_IMAGE,
     Margins,
+    checked_head,
 )
 from errors import one_line
-from recipes import BASE, SCHEDULES, Settings, batch_for, recipe
+from recipes import SCHEDULES, Settings, batch_for, recipe
 from runs import RunError
 
 CPU_FACTS = Path("/proc/cpuinfo")  # Linux's
@@ -80,6 +82,13 @@ def place(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"'{text}': no such user; write the path out") from None
 
 
+def device(text: str) -> str:
+    """An argparse type: the name of a device, which this machine may yet lack."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", text):
+        raise argparse.ArgumentTypeError(f"unknown device '{text}': choose from auto, cpu, cuda, cuda:N, mps")
+    return text
+
+
 def run_name(text: str) -> str:
     """An argparse type: a plain folder name, which cannot lead out of --output-dir."""
     if not re.fullmatch(r"[\w][\w.,+=-]{0,99}", text):
@@ -91,7 +100,7 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse train.py's command line; exits with status 2 and one line for a bad value."""
     parser = Parser(prog="train.py", description="Train a small CNN with an angular-margin head.")
     add = parser.add_argument
-    add("--dataset", type=choice("data set", tuple(BASE)), required=True, help=", ".join(BASE))
+    add("--dataset", type=choice("data set", DATASETS), required=True, help=", ".join(DATASETS))
     add("--loss", type=choice("loss", tuple(LOSSES)), required=True, help=", ".join(LOSSES))
     add("--embedding-dim", type=number(int, 1, 8192), default=512, metavar="D", help="default 512; 2 and 3 draw well")
     add("--epochs", type=count, metavar="N")
@@ -112,7 +121,7 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--schedule", type=choice("schedule", tuple(SCHEDULES)), default="linear", metavar="NAME",
         help=f"how the learning rate goes on after its rise: {', '.join(SCHEDULES)} (default: linear)")  # fmt: skip
     add("--seed", type=number(int, 0, 2**31), default=0)
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: the best there is)")
+    add("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default: the best there is)")
     add("--precision", type=choice("precision", ("auto", "bf16", "fp32")), default="auto", help="auto, bf16 or fp32")
     add("--data-dir", type=place, default="data", help="where the data lie or go (default: data)")
     add(
@@ -155,15 +164,11 @@ def own_margins(loss: str, text: str) -> dict[str, float]:
     return {own: value}
 
 
-def resolve(
-    flags: argparse.Namespace, data_name: str, num_classes: int, held_out: Sequence[str] = (), images: int = 1_000_000
-) -> Settings:
-    """Flags over recipe: the full settings of a run on so many training images.
+def values_of(flags: argparse.Namespace, data_name: str, num_classes: int, images: int = 1_000_000) -> dict:
+    """Flags over recipe: the settings that a recipe has, of a run on so many training images.
 
     RunError, one line, for values the loss cannot take.
     """
-    from losses import build_head
-
     values = recipe(data_name, flags.loss, flags.embedding_dim, num_classes)
     values["batch_size"] = batch_for(values["batch_size"], images)
     if flags.margin is not None:
@@ -180,10 +185,18 @@ def resolve(
     margins = Margins(values["m1"], values["m2"], values["m3"])
     if flags.loss == "softmax" and margins != Margins():
         raise RunError("softmax takes no margin: leave --m1, --m2 and --m3 out or choose another --loss")
-    try:  # the head knows what it can take; here on class weights in one dimension
-        build_head(flags.loss, 1, num_classes, scale=values["scale"], m1=margins.m1, m2=margins.m2, m3=margins.m3)
+    try:
+        checked_head(flags.loss, num_classes, values["scale"], margins)
     except ValueError as error:
         raise RunError(str(error)) from None
+    return values
+
+
+def resolve(
+    flags: argparse.Namespace, data_name: str, num_classes: int, held_out: Sequence[str] = (), images: int = 1_000_000
+) -> Settings:
+    """Flags over recipe: the full settings of a run on so many training images. RunError as in `values_of`."""
+    values = values_of(flags, data_name, num_classes, images)
     # The usual size is no setting of its own: with and without the flag it is one run.
     image_size = None if flags.image_size == NATIVE_SIZE.get(flags.dataset, FOLDER_SIZE) else flags.image_size
     return Settings(

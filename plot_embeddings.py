@@ -62,11 +62,14 @@ def run_figure(folder: Path, figures: Path, kind: str) -> Path:
     from plot_points import NotFitting, Points, run_panels
     from plot_style import save
 
+    facts, arrays = read_json(folder / "metrics.json"), read_arrays(folder / "embeddings.npz")
     try:
-        points = Points(read_json(folder / "metrics.json"), read_arrays(folder / "embeddings.npz"))
+        panels = run_panels(Points(facts, arrays))
     except NotFitting as error:
         raise RunError(f"{folder}: {error}: train that run again with --overwrite") from None
-    return save(run_panels(points), figures, f"embedding_{folder.resolve().name}", kind)
+    except RunError as error:
+        raise RunError(f"{folder}: {error}") from None
+    return save(panels, figures, f"embedding_{folder.resolve().name}", kind)
 
 
 def add_captions(figures: Path, new: dict[str, dict]) -> None:
@@ -97,7 +100,8 @@ def draw(wanted: dict[str, Callable], figures: Path, kind: str) -> Iterator[str]
             except UserError as error:
                 problems.append(str(error))
                 continue
-            captions[name] = {"file": saved.name, "caption": drawn.caption}
+            # By its name alone stands the PNG, which the report shows.
+            captions[name if kind == "png" else saved.name] = {"file": saved.name, "caption": drawn.caption}
             yield f"wrote {saved}"
     finally:  # stopped half-way, too: a new picture under an old caption would mislead
         add_captions(figures, captions)
@@ -124,7 +128,8 @@ def study_figures(only: list[str], figures: Path, kind: str, output_dir: Path, d
         for path in written:
             if path.suffix != ".json":
                 shown = [facts for facts in tabled if path.stem == f"accuracy_{facts['dataset']}"]
-                add_captions(figures, {path.stem: {"file": path.name, "caption": plot_tables.caption(shown)}})
+                key = path.stem if kind == "png" else path.name
+                add_captions(figures, {key: {"file": path.name, "caption": plot_tables.caption(shown)}})
         yield from (f"wrote {path}" for path in written)
     yield from draw({name: known[name] for name in only or known if name in known}, figures, kind)
 

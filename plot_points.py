@@ -5,6 +5,7 @@ from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea
 from matplotlib.patches import Wedge
@@ -176,9 +177,9 @@ def _label(axes, place: np.ndarray, names: list[str], *group: int, box: bool = F
     styles = [{"color": class_colour(c), "weight": "bold", "path_effects": HALO, "fontsize": part * name_size(names[c])}
               for c in group]  # fmt: skip
     if len(group) > 1:
-        texts = [TextArea(names[c], textprops=style) for c, style in zip(group, styles, strict=True)]
+        texts: list[Artist] = [TextArea(names[c], textprops=style) for c, style in zip(group, styles, strict=True)]
         row = HPacker(children=texts, pad=0, sep=2 * part)
-        axes.add_artist(AnnotationBbox(row, place, frameon=False, pad=0, zorder=5))
+        axes.add_artist(AnnotationBbox(row, (place[0], place[1]), frameon=False, pad=0, zorder=5))
         return
     frame = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1} if box else None
     axes.text(*place, names[group[0]], bbox=frame, zorder=5, ha="center", va="center", **styles[0])

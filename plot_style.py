@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -84,7 +85,7 @@ def log_ticks(axis, subs: tuple[float, ...] = (1, 2, 5)) -> None:
 def data_title(facts: dict) -> str:
     """The data set's name for a title, with a word when its pixels are a JPEG copy."""
     title = DATA_TITLES[facts["dataset"]]
-    return f"{title} (JPEG copy)" if "JPEG" in facts["source"] else title
+    return f"{title} (JPEG copy)" if re.search(r"\bJPEG\b.* copy\b", facts["source"]) else title
 
 
 def channels(facts: dict) -> str:

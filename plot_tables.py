@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from choices import LOSSES, WITHOUT_SCALE, Margins
+from choices import FOLDER_SIZE, LOSSES, NATIVE_SIZE, WITHOUT_SCALE, Margins
 from plot_style import channels, data_title, loss_title, save
 from recipes import BASE, Settings
 from runs import BAD_CONTENT, RunError, write_json
@@ -139,7 +139,9 @@ def _told_apart(first: dict, alike: list[dict]) -> str:
     """', lr 0.05': the settings in which rows of one title differ, or their data; nothing where there is one row."""
     names = [f.name for f in fields(Settings) if f.name not in ("seed", "scale", *Margins._fields)]
     differing = [n for n in names if len({str(f.get(n)) for f in alike}) > 1]
-    marks = [f"{name.replace('_', ' ')} {first.get(name)}" for name in differing]
+    usual = {"image_size": NATIVE_SIZE.get(first["dataset"].removesuffix("-5k"), FOLDER_SIZE)}
+    shown = {name: usual.get(name, "none") if first.get(name) is None else first[name] for name in differing}
+    marks = [f"{name.replace('_', ' ')} {value}" for name, value in shown.items()]
     if len({f["fingerprint"] for f in alike}) > 1:
         marks.append(f"data {first['fingerprint'][:6]}")
     return "".join(f", {mark}" for mark in marks)

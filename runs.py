@@ -94,13 +94,21 @@ def read_json(path: Path, remedy: str = AGAIN) -> dict:
         if not isinstance(values, dict):
             raise ValueError("it holds no JSON object")
     except (FileNotFoundError, NotADirectoryError):
-        way = f"is {path.parent} a run folder of train.py?" if remedy == AGAIN else remedy
-        raise RunError(f"{path} is missing: {way}") from None
+        raise RunError(f"{path} is missing: {_way_to(path) if remedy == AGAIN else remedy}") from None
     except OSError as error:
         raise RunError(f"cannot read {path} ({error.strerror}): mend that, or {remedy}") from None
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}): {remedy}") from None
     return values
+
+
+def _way_to(path: Path) -> str:
+    """What to do about a file that is missing from a run folder."""
+    if (path.parent / "failed.json").exists():
+        return "that run failed, see failed.json there; train it again with other settings and --overwrite"
+    if (path.parent / "config.json").exists():
+        return "that run is not finished; repeat its train.py command with --resume"
+    return f"is {path.parent} a run folder of train.py?"
 
 
 def _check_file(path: Path, largest: int) -> None:
@@ -145,6 +153,13 @@ def make_folder(folder: Path, flag: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make {folder}: {error.strerror}; choose another {flag}") from None
+    check_writable(folder, f"choose another {flag}")
+
+
+def check_writable(folder: Path, remedy: str) -> None:
+    """RunError where nothing can be written into an existing folder: better said before the work than after it."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RunError(f"cannot write into {folder}: Permission denied; {remedy}")
 
 
 @contextlib.contextmanager

@@ -35,11 +35,15 @@ LARGEST = 30_000_000  # bytes of the zip
 def file_name(last: str, first: str, number: str) -> str:
     """'doe_jane_0123456_Project1.zip'. RunError for a name or number that is empty or no part of a file name."""
     for value, what in ((last, "--last-name"), (first, "--first-name")):
-        if not re.fullmatch(r"[^\W\d_]+(?:[ '’-][^\W\d_]+)*", value):
-            raise RunError(f"{what} '{value}': give letters, with single spaces, hyphens or apostrophes between")
+        words = re.split(r"\. |[ '’-]", value.removesuffix("."))
+        # Letters, and the marks without which some scripts write no word.
+        if not all(word[:1].isalpha() and {unicodedata.category(c)[0] for c in word} <= {"L", "M"} for word in words):
+            also = "single spaces, hyphens or apostrophes between, and a full stop after a word"
+            raise RunError(f"{what} '{value}': give letters, with {also} at most")
     if not re.fullmatch(r"[A-Za-z0-9-]+", number):
         raise RunError(f"--id '{number}': give letters, digits and hyphens only")
-    return "_".join([*(re.sub(r"[ '’]", "-", value) for value in (last, first)), number, "Project1.zip"])
+    parts = [re.sub(r"\. |[ '’]", "-", value.removesuffix(".")) for value in (last, first)]
+    return "_".join([*parts, number, "Project1.zip"])
 
 
 def chosen_files(root: Path) -> dict[str, list[str]]:
@@ -111,9 +115,9 @@ def submit(root: Path, folder: Path, last: str, first: str, number: str) -> tupl
         fresh[AUTHOR] = json_bytes(author)  # so that the report typeset again keeps the name
     content = pack({name: fresh[name] if name in fresh else (root / name).read_bytes() for name in names})
     check(content, root, names, fresh)
+    write_whole(path, content)  # first: where that cannot be, the tree stays as it is
     for name, new in fresh.items():
         write_whole(root / name, new)
-    write_whole(path, content)
     return path, found
 
 

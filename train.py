@@ -7,6 +7,7 @@ out comes from recipes.py; how a step is made, from trainer.py.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,18 @@ from bounds import feasibility_warnings
 from checkpoints import load_checkpoint, save_checkpoint
 from errors import command_line
 from recipes import Settings, recipe
-from runs import Diverged, find_run, read_json, sole_use, start_folder, write_arrays, write_history, write_json
+from runs import (
+    SNAPSHOTS,
+    Diverged,
+    RunError,
+    find_run,
+    read_json,
+    sole_use,
+    start_folder,
+    write_arrays,
+    write_history,
+    write_json,
+)
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load: the functions that need it do so, once the flags are read
     from torch import Tensor
@@ -107,17 +119,18 @@ def train(flags: argparse.Namespace) -> Path:
 
     Raises DataError and RunError for what a user can mend.
     """
+    options.values_of(flags, flags.dataset, 10)  # what no data can mend, before any download; `prepare` asks again
     import torch
 
     from snapshots import Recorder
     from trainer import Trainer
 
     device = torch.device(options.pick_device(flags.device))
-    options.resolve(flags, flags.dataset, 10)  # what no data can mend, before any download; `prepare` asks again
     dataset, unseen, record = prepare(flags)
     settings = Settings.from_json(record["settings"])
     folder = flags.output_dir / (flags.name or settings.run_name())
     if find_run(folder, record, flags.resume, flags.overwrite) == "finished":
+        check_snapshots(folder, flags.snapshots)
         print(f"{folder} is finished already; its stored result:")
         return folder
     sizes = f"{len(dataset.train_images):,} images to train on, {len(dataset.test_images):,} to test on"
@@ -131,6 +144,8 @@ def train(flags: argparse.Namespace) -> Path:
         if (state := find_run(folder, record, flags.resume, flags.overwrite)) == "finished":
             print(f"{folder} has been finished meanwhile; its stored result:")
             return folder
+        if state == "unfinished":
+            check_snapshots(folder, flags.snapshots)
         try:
             if state == "unfinished" and (folder / "checkpoint.pt").exists():
                 trainer.load_state(load_checkpoint(folder / "checkpoint.pt"), dataset.fingerprint)
@@ -146,6 +161,12 @@ def train(flags: argparse.Namespace) -> Path:
             write_json(folder / "failed.json", {"error": str(error), "epoch": trainer.epoch})
             raise
     return folder
+
+
+def check_snapshots(folder: Path, wanted: bool) -> None:
+    """RunError where snapshots are wanted of a run that was begun without them: its first epochs cannot be had."""
+    if wanted and (folder / "checkpoint.pt").exists() and not (folder / SNAPSHOTS).is_dir():
+        raise RunError(f"{folder} was begun without --snapshots: leave it out, or use --overwrite or --name")
 
 
 def train_epochs(trainer: Trainer, fingerprint: str, snapshots: Recorder, folder: Path, progress_bar: bool) -> None:
@@ -180,7 +201,9 @@ def main() -> int:
         way = "repeat it with --resume (in place of --overwrite) to go on from the last one"
         print(f"\ntrain.py: stopped; if epochs were finished they are kept: {way}", file=sys.stderr)
         return 130
-    print(f"run folder: {folder}\nnext: python evaluate.py {folder}   or   python plot_embeddings.py {folder}")
+    name = shlex.quote(str(folder))
+    data = f" --data-dir {shlex.quote(str(flags.data_dir))}" if str(flags.data_dir) != "data" else ""
+    print(f"run folder: {folder}\nnext: python evaluate.py {name}{data}   or   python plot_embeddings.py {name}")
     return 0
 
 

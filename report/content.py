@@ -12,7 +12,7 @@ from plot_data import LEVEL, NotStored, Study, head_accuracy
 from plot_style import channels, data_title, settings_text
 from recipes import CROWDED, Settings
 from report.claims import claims, paper_angles, papers, scale_share
-from report.controls import by_scale, controls_of, longer, margins_kept, margins_of, variants
+from report.controls import again_of, by_scale, controls_of, longer, margins_kept, margins_of, variants
 from report.facts import (
     DATASETS,
     DIM,
@@ -228,7 +228,7 @@ def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
         "verdicts_tar": margin_verdicts(groups, controls, MEASURES["tar"]),
         "verdicts_map": margin_verdicts(groups, controls, MEASURES["map"]),
         "train_error": train_error(groups), "ten_fold": ten_fold(groups),
-        "by_scale": by_scale(groups, controls, margins_of(runs, name)),
+        "by_scale": by_scale(groups, controls, margins_of(runs, name), again_of(runs, name)),
         "variants": variants(runs, name, groups),
         "corrected": families(groups, controls), "confused": most_confused(groups.get("arcface", {})),
         "longer": longer(runs, name),

@@ -24,10 +24,17 @@ KEPT_OF = ("control", "again", "longer")  # parts of the study; the main tables'
 
 def controls_of(runs: list[Run], dataset: str) -> list[dict]:
     """Groups of norm-softmax runs at scales beyond the recipe's, made to be compared with margin losses at the same."""
-    runs = [run for run in runs if run.facts.get("part") != "again"]  # which is a run of the table once more
+    runs = [run for run in runs if run.facts.get("part") != "again"]  # see again_of
     names = sorted({run.extra for run in runs if re.fullmatch(r"scale=[\d.]+", run.extra)})
     found = [group(runs, dataset=dataset, dim=DIM, held_out="", extra=name).get("norm-softmax") for name in names]
     return [members for members in found if members]
+
+
+def again_of(runs: list[Run], dataset: str) -> dict | None:
+    """The run of the table's normalised softmax that was made once more on another device, if any."""
+    repeated = [run for run in runs if run.facts.get("part") == "again" and run.loss == "norm-softmax"]
+    found = [run for run in repeated if run.dataset == dataset and run.dim == DIM and not run.held_out]
+    return {run.seed: run.facts for run in alike(found)[0]} if found else None
 
 
 def margins_of(runs: list[Run], dataset: str) -> list[dict]:
@@ -38,27 +45,34 @@ def margins_of(runs: list[Run], dataset: str) -> list[dict]:
     return [members for members in found if members]
 
 
-def by_scale(groups: dict, controls: list[dict], margins: list[dict]) -> list[dict]:
+def by_scale(groups: dict, controls: list[dict], margins: list[dict], again: dict | None = None) -> list[dict]:
     """NSL at every scale it was run at, margins at other scales, AdaCos and ArcFace: accuracy, angles, EER.
 
-    With EER less ArcFace's and less NSL's at the recipe's scale, and accuracy less softmax's; elsewhere: as the
-    function of that name.
+    With EER minus ArcFace's and minus NSL's at the recipe's scale, and accuracy minus softmax's; elsewhere: as the
+    function of that name. again: NSL at the recipe's scale once more, where the table's runs were made elsewhere; rows
+    of runs made where it was are compared with it.
     Empty without a control: the main tables then say as much.
     """
     arcface, softmax = groups.get("arcface"), groups.get("softmax")
     if not controls or not arcface:
         return []
     own, adacos = ([groups[loss]] if loss in groups else [] for loss in ("norm-softmax", "adacos"))
-    plain = sorted(own + controls, key=lambda members: next(iter(members.values()))["scale"])
+    again = again if again and elsewhere(again, arcface) else None
+    repeated = [again] if again else []
+    plain = sorted(own + repeated + controls, key=lambda members: next(iter(members.values()))["scale"])
     rows = []
     for members in (*plain, *margins, *adacos, arcface):
         first = next(iter(members.values()))
-        rows.append({"title": LOSSES[first["loss"]].title, "scale": f"{first['scale']:g}", "own": members in margins,
+        matched = again is not None and members is not again and elsewhere(members, arcface) is not None
+        base = again if matched else own[0] if own else None
+        rows.append({"title": LOSSES[first["loss"]].title, "again": members is again, "matched": matched,
+                     "scale": f"{first['scale']:g}", "own": members in margins,
                      "settings": mean_settings(members), "n": len(members),
+                     "seeds": ", ".join(map(str, sorted(members))),
                      "cells": [cell(members, MEASURES[name]) for name in TABLES["low"]],
                      "eer": paired(members, arcface, MEASURES["eer"], digits=3) if members is not arcface else None,
-                     "minus_own": paired(members, own[0], MEASURES["eer"], digits=3)
-                     if own and members is not own[0] else None,
+                     "minus_own": paired(members, base, MEASURES["eer"], digits=3)
+                     if base and members is not base else None,
                      "elsewhere": elsewhere(members, arcface), "tar": cell(members, MEASURES["tar"]),
                      "softmax": paired(members, softmax, MEASURES["accuracy"]) if softmax else None})  # fmt: skip
     return rows

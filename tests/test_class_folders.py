@@ -1,6 +1,7 @@
 """One's own class folders: sizes, the split into training and test images, and every way they can be wrong."""
 
 import hashlib
+import shutil
 
 import numpy as np
 import pytest
@@ -48,6 +49,44 @@ def test_images_of_kinds_that_are_not_read_are_counted(tmp_path):
     said = []
     assert len(load_dataset("folder", tmp_path, None, log=said.append).train_images) == 12
     assert len(said) == 1 and "2 images" in said[0] and "train/red/a.HEIC" in said[0] and ".png" in said[0]
+
+
+def test_images_beside_the_class_folders_or_deeper_are_counted(tmp_path):
+    write_tree(tmp_path, True)
+    for name in ("train/loose.jpg", "train/red/more/a.png", "train/red/more/b.jpeg", "test/blue/old/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"a picture")
+    said = []
+    assert len(load_dataset("folder", tmp_path, None, log=said.append).train_images) == 12
+    assert len(said) == 2 and "3 images not right in a class folder, such as 'train/loose.jpg': move" in said[0]
+    assert "1 image not right in a class folder, such as 'test/blue/old/c.png'" in said[1]
+
+
+def test_an_accent_stored_apart_from_its_letter_is_the_same_class(tmp_path):
+    write_tree(tmp_path, True)
+    for part, name in (("train", "gru\u0308n"), ("test", "gr\u00fcn")):
+        (tmp_path / part / "green").rename(tmp_path / part / name)
+    dataset = load_dataset("folder", tmp_path, None)
+    assert dataset.classes == ("blue", "gr\u00fcn", "red")
+    for images, labels in (dataset[3:5], dataset[5:7]):
+        found = colours_of(images)[labels.numpy() == 1]
+        np.testing.assert_allclose(found, [COLOURS["green"]] * len(found), atol=1)
+    assert data.hold_out_classes(dataset._replace(classes=("blue", "gr\u00fcn", "red")), ["gru\u0308n"])[3] == (1,)
+    write_tree(tmp_path / "twice", False, classes=["gru\u0308n", "gr\u00fcn"])
+    assert "two class folders named 'gr\u00fcn'" in problem(load_dataset, "folder", tmp_path / "twice")
+
+
+@pytest.mark.parametrize("accent", ["a\u0301", "\u00e1"])
+def test_classes_are_in_the_order_of_their_names_however_an_accent_is_stored(tmp_path, accent):
+    write_tree(tmp_path, True)
+    for part in ("train", "test"):
+        (tmp_path / part / "red").rename(tmp_path / part / f"{accent}r")
+        (tmp_path / part / "blue").rename(tmp_path / part / "az")
+        shutil.rmtree(tmp_path / part / "green")
+    dataset = load_dataset("folder", tmp_path, None)
+    assert dataset.classes == ("az", "\u00e1r")
+    np.testing.assert_allclose(colours_of(dataset.train_images)[0], COLOURS["blue"], atol=1)
+    assert dataset.train_labels.tolist() == sorted(dataset.train_labels.tolist())
 
 
 def test_large_images_are_fitted_and_cropped_at_the_centre(tmp_path):

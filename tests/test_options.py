@@ -15,6 +15,8 @@ import experiments
 import options
 import plot_embeddings
 import submit
+import train
+from command_helpers import assert_refused
 from report import screenshots
 from runs import RunError
 
@@ -65,6 +67,18 @@ def test_help_and_a_refusal_do_not_wait_for_pytorch(name, words):
     done = in_a_process(LOADED.format(name), *words)
     loaded = done.stdout.splitlines()[-1].split()
     assert "argparse" in loaded and not {"torch", "torchvision", "matplotlib", "sklearn", "typst"} & set(loaded)
+
+
+def test_a_margin_that_cannot_be_is_refused_before_pytorch_is_loaded():
+    code = "import sys, train\nstatus = train.main()\nprint('torch' in sys.modules)\nsys.exit(status)"
+    done = in_a_process(code, "--dataset", "mnist", "--loss", "arcface", "--margin", "4")
+    assert done.returncode == 2 and done.stdout == "False\n" and "m2 = 4" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "CPU", ""])
+def test_what_is_no_device_is_refused_by_every_command_that_takes_one(command, name):
+    for main, words in ((evaluate.main, []), (train.main, ["--dataset", "mnist", "--loss", "arcface"])):
+        assert_refused(command(main, *words, f"--device={name}"), f"unknown device '{name}'", "cuda:N")
 
 
 def test_ctrl_c_while_pytorch_is_loaded_is_no_traceback():

@@ -230,6 +230,27 @@ def test_two_runs_of_one_name_are_not_drawn_over_each_other(command, tmp_path):
     assert not (tmp_path / "figures").exists()
 
 
+def test_another_format_keeps_the_caption_of_the_picture_in_the_report(tmp_path):
+    import matplotlib.pyplot as plt
+
+    from plot_data import Drawn
+
+    write_json(tmp_path / "captions.json", {"one": {"file": "one.png", "caption": "old"}})
+    assert len(list(plot_embeddings.draw({"one": lambda: Drawn(plt.figure(), "new")}, tmp_path, "svg"))) == 1
+    captions = json.loads((tmp_path / "captions.json").read_text())
+    assert captions["one"]["caption"] == "old" and captions["one.svg"] == {"file": "one.svg", "caption": "new"}
+
+
+def test_maps_that_cannot_be_drawn_name_their_runs(command, tmp_path):
+    runs = [make_run(tmp_path / name, 5) for name in ("first", "second")]
+    for folder in runs:
+        arrays = dict(np.load(folder / "embeddings.npz"))
+        few = {name: arrays[name][:2] if name != "weights" else arrays[name] for name in arrays}
+        np.savez(folder / "embeddings.npz", **few)
+    done = command(plot_embeddings.main, *runs, "--figures-dir", tmp_path / "figures")
+    assert_refused(done, f"{runs[0]}: 2 test images make no map", f"{runs[1]}: 2 test images")
+
+
 def test_stopped_half_way_the_captions_are_those_of_the_pictures(tmp_path):
     import matplotlib.pyplot as plt
 

@@ -93,10 +93,10 @@ def test_read_images_errors(tmp_path):
     assert "at least one" in problem(data.read_images, [], 3, 16)
 
 
-def test_extensions_are_torchvision_s():
+def test_extensions_are_torchvision_s_and_jpeg_s_rarer_ones():
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    assert data_folders.IMAGE_EXTENSIONS == IMG_EXTENSIONS
+    assert set(data_folders.IMAGE_EXTENSIONS) == {*IMG_EXTENSIONS, ".jfif", ".jpe"}
 
 
 def test_import_stays_light():

@@ -5,7 +5,7 @@ from itertools import combinations
 from pathlib import Path
 from statistics import fmean, stdev
 
-from scipy.stats import ttest_rel
+from scipy.stats import spearmanr, ttest_rel
 
 from losses import LOSSES
 from study import PLANE_MARGINS
@@ -92,7 +92,8 @@ def test_what_margins_without_room_cost_is_what_is_stored():
         said.append((lost.pop(), f"({min(accuracies):.1f} to {max(accuracies):.1f} %)"))
     (two, first), (four, second), (none, third) = said
     assert (two, four, none) == (2, 4, 0)
-    sentence = f"two of ten classes on each of three seeds {first}, 0.7 four of them {second}, 0.1 none {third}"
+    lost = "two of ten classes (under half of their test images right) on each of three seeds"
+    sentence = f"{lost} {first}, 0.7 four of them {second}, 0.1 none {third}"
     assert f"gives up {sentence}" in TEXT
     room = [f"{maximum_margin(loss, 10, 2):.3f}" for loss in ("cosface", "arcface")]
     assert f"room for CosFace's margin up to {room[0]} and ArcFace's up to {room[1]}" in TEXT
@@ -207,9 +208,20 @@ def test_what_holm_s_correction_leaves_of_the_readme_s_differences():
     assert [len(left_by_holm(family)) for family in unseen.values()] == [0, 3]
     said = "three of the margins' ten differences by nearest neighbour remain and none by equal error rate, though all"
     assert (
-        f"{said} twenty point the same way, which they may by chance: on each split all are differences from the same"
+        f"{said} twenty point the same way, which proves little: on each split all are differences from the same"
         in TEXT
     )
+
+
+def test_among_the_margins_tighter_is_no_rule_on_unseen_digits():
+    said = "on one split the tighter ones have the higher equal error rate, on the other rather the lower."
+    assert f"Among the margin losses alone it is no rule: {said}" in TEXT
+    found = []
+    for split in ("-without-7-8-9", "-without-2-4-6"):
+        tight, errors = ([mean(loss, split, *keys) for loss in MARGINS]
+                         for keys in (("angles", "test", "intra"), ("verification", "eer")))  # fmt: skip
+        found.append(spearmanr(tight, errors).statistic)
+    assert found[0] < -0.8 and 0 < found[1] < 0.5
 
 
 def test_by_map_at_r_li_arcface_is_ahead_on_cifar10():
@@ -230,8 +242,8 @@ def test_on_cifar10_it_is_the_small_scale_and_a_margin_helps_at_a_large_one():
     at_16 = values("norm-softmax", "-scale=16", "verification", "eer", dataset="cifar10")
     assert list(at_16) == [0] and at_16[0] > eers["softmax"][0]
     where = ("verification", "tar_at_far", "0.001")
-    tar = [fmean(values(loss, name, *where, dataset="cifar10").values())
-           for loss, name in (("cosface", "-scale=16-margin=0.35"), ("norm-softmax", ""))]  # fmt: skip
+    tar = [values(loss, name, *where, dataset="cifar10")[0] for loss, name in (
+        ("cosface", "-scale=16-margin=0.35"), ("norm-softmax", "-scale=4"), ("norm-softmax", ""))]  # fmt: skip
     papers = {}
     for loss, margin in (("arcface", 0.5), ("cosface", 0.35)):
         found = values(loss, f"-scale=16-margin={margin}", "verification", "eer", dataset="cifar10")
@@ -241,11 +253,11 @@ def test_on_cifar10_it_is_the_small_scale_and_a_margin_helps_at_a_large_one():
         f"takes the equal error rate from softmax's {mean_of['softmax']:.2f} to {mean_of['norm-softmax']:.2f} %; at "
         f"s = 16 (one seed) it is {at_16[0]:.2f} %, as normalising did not lower it on MNIST at that scale either. "
         f"There the papers' margins lower it, ArcFace's 0.5 to {papers['arcface']:.2f} and CosFace's 0.35 to "
-        f"{papers['cosface']:.2f} % (one seed each), not as far as the small scale alone, though by TAR@1e-3 (below) "
-        f"CosFace comes level: {tar[0]:.2f} against {tar[1]:.2f} %. At s = 4, with two fifths of "
-        f"these margins, nothing is left for them to add: four cannot be told from the {mean_of['norm-softmax']:.2f} % "
-        f"({min(mean_of[loss] for loss in level):.2f} to {max(mean_of[loss] for loss in level):.2f} %), nor can AdaCos "
-        f"({mean_of['adacos']:.2f} %); Li-ArcFace's {mean_of['li-arcface']:.2f} % is higher,"
+        f"{papers['cosface']:.2f} % (one seed each), not as far as the small scale alone. By TAR@1e-3 CosFace's "
+        f"{tar[0]:.2f} % comes near the {tar[1]:.2f} % of the small scale on the same seed and machine (elsewhere that "
+        f"seed has {tar[2]:.2f} %). At s = 4 margins of two fifths that size make no difference that can be told: four "
+        f"losses have {min(mean_of[loss] for loss in level):.2f} to {max(mean_of[loss] for loss in level):.2f} %, "
+        f"AdaCos {mean_of['adacos']:.2f} %; Li-ArcFace's {mean_of['li-arcface']:.2f} % is higher,"
     ) in TEXT
     assert all(mean_of["norm-softmax"] < error < at_16[0] for error in papers.values())
     assert paired_interval(eers["norm-softmax"], eers["softmax"])[1] < 0

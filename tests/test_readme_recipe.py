@@ -73,7 +73,7 @@ def test_what_the_recipe_is_made_of_is_what_was_measured():
 
 def test_what_was_tried_on_mnist_is_what_is_stored():
     found = json.loads((ROOT / "report" / "results" / "recipe_search_mnist.json").read_text())["runs"]
-    assert len(found) == 11 and "On MNIST eleven more, trained on 40,000 images and tested on 20,000 others" in TEXT
+    assert len(found) == 15 and "On MNIST fifteen more, trained on 40,000 images and tested on 20,000 others" in TEXT
     means = []
     for name in ("errors", "averaged_errors"):
         for changed in ({"epochs": 14}, {}):
@@ -81,5 +81,6 @@ def test_what_was_tried_on_mnist_is_what_is_stored():
             assert len(errors) == 2
             means.append(f"{fmean(errors) + 1e-9:.0f}")
     longer, recipe, longer_mean, recipe_mean = means
+    twenty = fmean(run["averaged_errors"] for run in found if run["changed"] == {"epochs": 20})
     said = f"left {longer} errors in place of {recipe}, with the mean of the weights {longer_mean} in place of"
-    assert f"{said} {recipe_mean} (means of two seeds)." in TEXT
+    assert f"{said} {recipe_mean}, 20 epochs {twenty + 1e-9:.0f} (means of two seeds)." in TEXT

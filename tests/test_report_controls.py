@@ -59,6 +59,21 @@ def test_a_control_from_elsewhere_is_said_to_be():
     assert controls.elsewhere(cpu, {0: run(device="cpu, 1 thread, Xeon")}) is None
 
 
+def test_a_control_from_elsewhere_is_compared_with_the_table_s_run_made_there_once_more(tmp_path):
+    for loss in ("norm-softmax", "arcface"):
+        for seed in range(2):
+            stored(tmp_path, "", loss=loss, seed=seed, device="cuda, NVIDIA H200", verification={"eer": 0.05})
+    cpu = {"device": "cpu, 2 threads, AMD EPYC", "torch": "2.15.0"}
+    stored(tmp_path, "-scale=16", loss="norm-softmax", part="again", verification={"eer": 0.06}, **cpu)
+    stored(tmp_path, "-scale=32", loss="norm-softmax", scale=32.0, verification={"eer": 0.12}, **cpu)
+    rows = content.content(tmp_path)["main"]["mnist"]["by_scale"]
+    found = [(r["scale"], r["again"], r["matched"], r["minus_own"] and r["minus_own"]["mean"]) for r in rows]
+    assert found == [("16", False, False, None), ("16", True, False, "+1.000"), ("32", False, True, "+6.000"),
+                     ("16", False, False, "0.000")]  # fmt: skip
+    stored(tmp_path, "-scale=32", loss="norm-softmax", scale=32.0, device="cuda, NVIDIA H200")  # where the table was
+    assert not any(r["matched"] for r in content.content(tmp_path)["main"]["mnist"]["by_scale"])
+
+
 def test_kept_margins_are_means_over_seeds_of_the_runs_that_recorded_them():
     def figures(share: float) -> dict:
         part = {"own": share, "arcface": share - 0.1, "lead": {"0.01": 1.0, "0.05": 2.0, "0.5": 100 * share}}

@@ -1,11 +1,13 @@
 """Rules of the run folder: what is shown, kept, resumed or begun anew, and whose files are never touched."""
 
+import os
 import shutil
 
 import pytest
 
+import evaluate
 from command_helpers import assert_refused, content_and_times
-from runs import read_json
+from runs import read_json, write_json
 from training_helpers import assert_same, everything, history_of
 
 
@@ -41,6 +43,24 @@ def test_an_unfinished_run_is_kept_and_the_ways_on_are_named(train_tiny, unfinis
     before = content_and_times(unfinished)
     assert_refused(train_tiny(unfinished, "--name", "run"), "unfinished", "--resume", "--overwrite", "--name")
     assert content_and_times(unfinished) == before
+
+
+def test_measuring_an_unfinished_or_failed_run_names_what_it_is(measure, unfinished, finished_run, tmp_path):
+    assert_refused(measure(unfinished / "run"), "metrics.json is missing", "not finished", "--resume")
+    (unfinished / "run" / "failed.json").write_text("{}")
+    assert_refused(measure(unfinished / "run"), "that run failed, see failed.json")
+    (tmp_path / "empty").mkdir()
+    assert_refused(measure(tmp_path / "empty"), "is", "a run folder of train.py?")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no such rights here")
+def test_what_cannot_be_kept_is_said_before_it_is_measured(measure, run, monkeypatch):
+    shutil.copytree(run, run.parent / "other")
+    facts = read_json(run / "metrics.json")
+    write_json(run / "metrics.json", {name: value for name, value in facts.items() if name != "verification"})
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    monkeypatch.setattr(evaluate, "train_embeddings", lambda *_: pytest.fail("embedded the images first"))
+    assert_refused(measure(run), f"cannot write into {run}", "copy the run")
 
 
 def test_overwrite_starts_anew(train_tiny, uninterrupted, unfinished):

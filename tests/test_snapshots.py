@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 import snapshots
 from checkpoints import load_checkpoint
+from command_helpers import assert_refused, content_and_times
 from losses import build_head
 from runs import read_arrays, read_json
 from training_helpers import assert_same, everything
@@ -36,6 +38,15 @@ def test_training_does_not_notice_snapshots(train_tiny, tmp_path, loss):
     assert_same(everything(tmp_path / "with"), everything(tmp_path / "without"))
     assert not (tmp_path / "without" / "snapshots").exists()
     assert len(kept(tmp_path / "with")) == EPOCHS + 1
+
+
+def test_snapshots_of_a_run_begun_without_them_are_refused(train_tiny, unfinished, finished_run, tmp_path):
+    before = content_and_times(unfinished)
+    done = train_tiny(unfinished, "--name", "run", "--resume", "--snapshots")
+    assert_refused(done, "begun without --snapshots", "--overwrite")
+    assert content_and_times(unfinished) == before
+    shutil.copytree(finished_run, tmp_path / "whole" / "run")
+    assert_refused(train_tiny(tmp_path / "whole", "--name", "run", "--snapshots"), "begun without --snapshots")
 
 
 def test_the_last_snapshot_is_the_finished_run(recorded):

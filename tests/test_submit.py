@@ -163,6 +163,29 @@ def test_names_as_people_have_them():
     assert submit.file_name("van der Berg", "Zoë-Anne", "a1") == "van-der-Berg_Zoë-Anne_a1_Project1.zip"
 
 
+@pytest.mark.parametrize(
+    ("typed", "in_the_file"),
+    [("St. John", "St-John"), ("Martin Jr.", "Martin-Jr"), ("\u0939\u093f\u0928\u094d\u0926\u0940",) * 2,
+     ("\u0e2a\u0e21\u0e0a\u0e32\u0e22 \u0e43\u0e08", "\u0e2a\u0e21\u0e0a\u0e32\u0e22-\u0e43\u0e08")],
+)  # fmt: skip
+def test_names_of_other_scripts_and_with_full_stops(typed, in_the_file):
+    assert submit.file_name(typed, "jane", "1") == f"{in_the_file}_jane_1_Project1.zip"
+
+
+@pytest.mark.parametrize("name", [".", "a..", "a. .b", "..", "\u0301a", "a  b", "a.b", "a1", "-a"])
+def test_no_name_leads_elsewhere_or_is_empty(name):
+    with pytest.raises(RunError, match="--last-name"):
+        submit.file_name(name, "jane", "1")
+
+
+def test_where_the_zip_cannot_be_written_the_tree_stays_as_it_is(project, command, tmp_path):
+    before = content_and_times(project)
+    assert_refused(
+        run(command, tmp_path, "--last-name", "a" * 250, "--first-name", "jane", "--id", "1"), "cannot write"
+    )
+    assert content_and_times(project) == before
+
+
 def test_letters_and_accents_of_their_own_are_put_together(project, command, tmp_path):
     done = run(command, tmp_path, "--last-name", "Mu\u0308ller", "--first-name", "Zoe\u0308", "--id", "1")
     assert done.status == 0, done.err

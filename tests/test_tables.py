@@ -91,6 +91,19 @@ def test_rows_say_what_they_do_not_share_with_the_others():
     assert "JPEG copy; made up" in heading and "MNIST and MNIST (JPEG copy)" in heading
 
 
+def test_one_s_own_jpeg_photographs_are_no_copy():
+    (own,) = plot_tables.table_rows([facts_of(dataset="folder", source="a folder of own images (JPEG), 32x32")])
+    assert "copy" not in own["title"]
+
+
+def test_an_image_size_left_out_is_told_by_its_number():
+    runs = [facts_of(dataset="folder", image_size=size) for size in (None, 64)]
+    runs += [facts_of(image_size=None), facts_of(image_size=14), facts_of(scale_start=2.0)]
+    titles = [row["title"] for row in plot_tables.table_rows(runs)]
+    sizes = sorted(title.rpartition("image size ")[2].split(",")[0] for title in titles if "image size" in title)
+    assert sizes == ["14", "28", "28", "32", "64"] and not any("None" in title for title in titles)
+
+
 def test_rows_of_the_mean_of_the_weights_say_so():
     runs = [
         facts_of(averaging=0.995),
