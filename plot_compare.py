@@ -33,14 +33,17 @@ def scale_or_margin(study: Study, dataset: str) -> Drawn:
     if handles:
         figure.subplots_adjust(bottom=0.24)
         figure.legend(handles=handles, loc="lower right", ncols=2, fontsize=8)
+    single = any(len(members) == 1 for members in groups.values())
+    alone = ", of a single run the 95 % interval that its test images leave, in grey" if single else ""
+    hollow = "; hollow: no interval, of a single pair or of pairs that all differ by the same"
     return Drawn(
         figure,
         f"{data_title(next(iter(groups.values()))[0])}, 512 dimensions, {seeds_of(groups)}: test accuracy of each loss "
-        "(left; diamonds and bars: mean and standard deviation, of a single run the 95 % interval that its test images "
-        "leave, in grey), and its difference to softmax, which tells of scale and margin together, and to normalised "
-        "softmax at the same scale, which tells of the margin alone (right; hollow: no interval, of a single pair or "
-        f"of pairs that all differ by the same).{told} AdaCos, which finds its own scale, is set against the table's "
-        "normalised softmax. No correction for the number of comparisons.",
+        f"(left; dots: runs; diamonds and bars: their mean and standard deviation{alone}), and its difference to "
+        "softmax, which tells of scale and margin together, and to normalised softmax at the same scale, which tells "
+        f"of the margin alone, in Li-ArcFace also of its straight line (right{hollow if 'no interval' in told else ''})"
+        f".{told} AdaCos, which finds its own scale, is set against the table's normalised softmax. No correction for "
+        "the number of comparisons.",
     )
 
 
@@ -88,7 +91,8 @@ def _draw_differences(axes, study: Study, groups: dict[str, list[dict]]) -> tupl
     axes.set(xlabel="difference in accuracy, percentage points", title="paired by seed, 95 % interval")
     if not told:
         return "", handles
-    counted = f"; {sum(margins_win)} of {len(margins_win)} intervals leave out 0." if margins_win else "."
+    holding, of = len(margins_win) - sum(margins_win), len(margins_win)
+    counted = f"; {'all' if holding == of else f'{holding} of'} {of} intervals contain 0." if margins_win else "."
     return f" To normalised softmax at the same scale: {', '.join(told)} points{counted}", handles
 
 

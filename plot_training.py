@@ -254,6 +254,6 @@ def confusion(study: Study, dataset: str) -> Drawn:
     return Drawn(
         figure,
         f"{data_title(facts)}, 512 dimensions: how often test images of a class (row) were predicted as another "
-        f"(column), mean over {seeds_of({k: groups[k] for k in shown})}, rounded, none below a half; colour: square "
-        "root of the mistakes, each panel on its own scale.",
+        f"(column), mean over {seeds_of({k: groups[k] for k in shown})}, rounded; no number where it is below a half; "
+        "colour: square root of the mistakes, each panel on its own scale.",
     )
