@@ -32,9 +32,9 @@ def open_set_table(study: Study) -> Drawn:
         table(rows, [1.5, *[1.25] * 6], note),
         f"{data_title(first)}, 512 dimensions, {seeds_of(counts)}: the networks never saw the classes of each block; "
         "verification over all pairs and retrieval of their test images alone. AUC: area under the ROC curve; EER: "
-        "equal error rate; TAR@1e-2 and TAR@1e-3: same-class pairs accepted where one in a hundred or a thousand others "
-        "is; rank-1: how often the nearest image is of the class; MAP@R: how many of the first R are, R being all "
-        "others of the class, those further in front counting more. "
+        "equal error rate; TAR@1e-2 and TAR@1e-3: same-class pairs accepted where one in a hundred or a thousand of "
+        "others is; rank-1: how often the nearest image is of the class; MAP@R: how many of the first R are, R being "
+        "all others of the class, those further in front counting more. "
         "Three classes make an easy set: compare losses within a block, not with face benchmarks.",
     )
 
