@@ -116,6 +116,15 @@ def test_runs_killed_at_random_moments_end_as_the_undisturbed_one():
     assert "4 kills" in done.stdout and " 0 did not" in done.stdout and " 0 damaged" in done.stdout
 
 
+def test_every_file_of_a_run_can_be_aimed_at():
+    code = """import sys; sys.path.insert(0, "tests")
+import checkpoints, data_folders, kill_runs, runs
+kill_runs.tell_phases()
+print({module.write_whole is runs.write_whole for module in (checkpoints, data_folders)}, runs.write_whole.__name__)"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "{True} told\n", done.stderr
+
+
 def test_two_processes_do_not_train_in_one_folder(train_tiny, uninterrupted, tmp_path, monkeypatch):
     seen = []
     at_step(monkeypatch, STEPS + 2, lambda: seen.extend(
