@@ -76,15 +76,15 @@ def test_an_accent_stored_apart_from_its_letter_is_the_same_class(tmp_path):
     assert "two class folders named 'gr\u00fcn'" in problem(load_dataset, "folder", tmp_path / "twice")
 
 
-@pytest.mark.parametrize("accent", ["a\u0301", "\u00e1"])
-def test_classes_are_in_the_order_of_their_names_however_an_accent_is_stored(tmp_path, accent):
+@pytest.mark.parametrize("accented", ["e\u0301", "\u00e9"])  # before f and behind it, as they are stored
+def test_classes_are_in_the_order_of_their_names_however_an_accent_is_stored(tmp_path, accented):
     write_tree(tmp_path, True)
     for part in ("train", "test"):
-        (tmp_path / part / "red").rename(tmp_path / part / f"{accent}r")
-        (tmp_path / part / "blue").rename(tmp_path / part / "az")
+        (tmp_path / part / "red").rename(tmp_path / part / accented)
+        (tmp_path / part / "blue").rename(tmp_path / part / "f")
         shutil.rmtree(tmp_path / part / "green")
     dataset = load_dataset("folder", tmp_path, None)
-    assert dataset.classes == ("az", "\u00e1r")
+    assert dataset.classes == ("f", "\u00e9")
     np.testing.assert_allclose(colours_of(dataset.train_images)[0], COLOURS["blue"], atol=1)
     assert dataset.train_labels.tolist() == sorted(dataset.train_labels.tolist())
 

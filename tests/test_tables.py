@@ -92,8 +92,10 @@ def test_rows_say_what_they_do_not_share_with_the_others():
 
 
 def test_one_s_own_jpeg_photographs_are_no_copy():
-    (own,) = plot_tables.table_rows([facts_of(dataset="folder", source="a folder of own images (JPEG), 32x32")])
-    assert "copy" not in own["title"]
+    own = facts_of(dataset="folder", source="a folder of own images (JPEG), split 80/20 by content")
+    assert plot_tables.data_title(own) == "own images"
+    mixed = facts_of(dataset="cifar10", source="CIFAR-10 from class folders, JPEG and PNG copy (re-encoded)")
+    assert plot_tables.data_title(mixed) == "CIFAR-10 (JPEG copy)"
 
 
 def test_an_image_size_left_out_is_told_by_its_number():
