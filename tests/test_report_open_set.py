@@ -45,6 +45,18 @@ def test_collapse_is_spearmans_correlation_of_intra_and_unseen_error():
     assert inference.collapse(groups, "eer") is None
 
 
+def test_the_margin_losses_have_a_correlation_of_their_own():
+    losses = ("softmax", "norm-softmax", "sphereface", "cosface", "arcface", "combined", "adacos")
+    groups = groups_of(**{loss.replace("-", "_"): [0.9] for loss in losses})
+    for i, members in enumerate(groups.values()):
+        for facts in members.values():  # wider and wider; among the margins the error falls, over all it rises
+            facts["angles"]["test"]["intra"] = float(i)
+            facts["verification"] = {"eer": 0.01 * (i if i < 2 or i > 5 else 5 - 0.1 * i)}
+    (data,) = open_set.open_tables({"mnist": {"7": groups}})
+    assert data["collapse_margins"] == {"correlation": "−1.00", "losses": 4}
+    assert data["collapse"]["losses"] == 7 and data["collapse"]["correlation"].startswith("+")
+
+
 def with_errors(**errors: list[float]) -> dict:
     """Groups whose equal error rates, in per cent, are these, a seed each."""
     groups = groups_of(**{name: [0.9] * len(values) for name, values in errors.items()})

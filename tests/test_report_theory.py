@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from losses import LOSSES, build_head
+from recipes import recipe
 from report import theory
 
 
@@ -48,6 +49,13 @@ def test_the_usual_fallbacks_jump_as_stated():
     fallback = math.cos(at) - m * math.sin(m)
     assert theory.numerics()["jump"] == f"{math.cos(at - step + m) - fallback:.3f}"
     assert theory.numerics()["easy_jump"] == f"{math.cos(math.pi / 2) - math.cos(math.pi / 2 + m):.3f}"
+
+
+def test_what_cifar10_s_scale_allows_in_the_plane():
+    scale = recipe("cifar10", "cosface", 2, 10)["scale"]
+    weights = np.array([[math.cos(2 * math.pi * j / 10), math.sin(2 * math.pi * j / 10)] for j in range(10)])
+    logits = torch.from_numpy(scale * weights @ weights[0])
+    assert theory.crowded() == {"scale": f"{scale:g}", "posterior": f"{float(logits.softmax(0)[0]):.2f}"}
 
 
 def test_adacos_settles_where_the_report_says():

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -31,6 +32,16 @@ def test_a_run_leaves_its_six_files_and_says_what_to_do_next(train_tiny, tmp_pat
     *_, where, following = done.out.splitlines()
     assert where == f"run folder: {folder}"
     assert f"evaluate.py {folder}" in following and f"plot_embeddings.py {folder}" in following
+
+
+def test_what_to_do_next_can_be_pasted_into_a_shell(train_tiny, command, tiny_data, tmp_path):
+    done = train_tiny(tmp_path / "my runs", "--epochs", 1, "--validation", 0.3)
+    first = done.out.splitlines()[-1].removeprefix("next: python ").partition("   or   ")[0]
+    script, *words = shlex.split(first)
+    assert script == "evaluate.py" and words == [
+        str(tmp_path / "my runs" / "folder-arcface-4d-seed0"), "--data-dir", str(tiny_data)]  # fmt: skip
+    measured = command(evaluate.main, *words, "--figures-dir", tmp_path / "figures")
+    assert measured.status == 0, measured.err
 
 
 def test_the_network_is_as_wide_as_asked(train_tiny, tmp_path):
