@@ -61,7 +61,8 @@ def test_controls_are_other_scales_the_other_preset_and_li_arcface_without_a_mar
     large = [f"cifar10-{loss}-512d-seed0-scale=16" for loss in ("norm-softmax", "arcface", "cosface")]
     margins = [f"mnist-{own}" for seed in range(5)
                for own in (f"combined-512d-seed{seed}-margin=cm2", f"li-arcface-512d-seed{seed}-margin=0")]  # fmt: skip
-    assert names == [*smaller, *margins, large[0], f"{large[1]}-margin=0.5", f"{large[2]}-margin=0.35"]
+    lines = [f"cifar10-li-arcface-512d-seed{seed}-margin=0" for seed in range(2)]
+    assert names == [*smaller, *margins, large[0], f"{large[1]}-margin=0.5", f"{large[2]}-margin=0.35", *lines]
 
 
 def test_time_is_estimated_from_stored_runs_of_the_data_set_on_such_a_device(monkeypatch):
