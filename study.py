@@ -92,9 +92,9 @@ def study(seeds: int | None = None) -> list[Run]:
     parts = [
         table("mnist", range(1)), table("cifar10", range(1)), table("mnist", range(1, count["mnist"])),
         other_scales("mnist"), other_margins("mnist"), longer(), drawn("mnist"), budgets("mnist"), open_set(range(1)),
-        sensitivity(), plane(),
-        table("cifar10", range(1, min(2, count["cifar10"]))), other_scales("cifar10"), other_margins("cifar10"),
-        again(), drawn("cifar10"), budgets("cifar10"), open_set(range(1, 3)), table("cifar10", range(2, count["cifar10"])),
+        sensitivity(), plane(), table("cifar10", range(1, min(2, count["cifar10"]))), other_scales("cifar10"),
+        other_margins("cifar10"), again(), drawn("cifar10"), budgets("cifar10"), open_set(range(1, 3)),
+        table("cifar10", range(2, count["cifar10"])),
     ]  # fmt: skip
     runs: dict[str, Run] = {}
     for run in (run for part in parts for run in part):
