@@ -102,7 +102,8 @@ def margin_texts(margins: dict) -> list[str]:
 def settings_text(facts: dict) -> str:
     """'s = 16, m₂ = 0.5', the settings of a run's head; nothing for softmax."""
     scale = [f"s = {facts['scale']:.3g}"] if facts["loss"] != "softmax" else []
-    return ", ".join(scale + margin_texts(facts))
+    margins = margin_texts(facts) or (["no margin"] if LOSSES[facts["loss"]].own_margin else [])
+    return ", ".join(scale + margins)
 
 
 def loss_title(facts: dict) -> str:

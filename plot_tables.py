@@ -263,7 +263,7 @@ def markdown(runs: list[dict]) -> str:
         varied = [facts for facts in chosen if facts.get("part", "main") != "main"]
         parts.append(markdown_table(main or varied))
         if main and varied:
-            parts += ["The same with other scales or more training:", markdown_table(varied)]
+            parts += ["The same with other scales, other margins or more training:", markdown_table(varied)]
         parts.append(training_times(chosen))
     return "\n\n".join(parts)
 
