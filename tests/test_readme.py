@@ -1,6 +1,7 @@
 """README's own sentences against the stored results; its tables are written by experiments.py."""
 
 import json
+from itertools import combinations
 from statistics import fmean, stdev
 
 from scipy.stats import spearmanr, ttest_rel
