@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from choices import LOSSES
+from choices import LOSSES, Margins
 from report.facts import (
     DATASETS,
     DIM,
@@ -80,7 +80,7 @@ def by_scale(groups: dict, controls: list[dict], margins: list[dict], again: dic
 
 def variants(runs: list[Run], dataset: str, groups: dict) -> dict[str, dict | None]:
     """Two losses once more with other margins: the combined form with ArcFace's second preset and Li-ArcFace without a
-    margin. Accuracy, angles and EER; accuracy, Intra and EER less those of the table's run of that loss (`own`) and of
+    margin. Accuracy, angles and EER; accuracy, Intra and EER minus those of the table's run of that loss (`own`) and of
     its NSL (`plain`), paired by seed. None for one that was not run."""
 
     def variant(loss: str, extra: str) -> dict | None:
@@ -88,11 +88,13 @@ def variants(runs: list[Run], dataset: str, groups: dict) -> dict[str, dict | No
         if not found:
             return None
         cells = {name: cell(found, MEASURES[name]) for name in ("accuracy", "intra", "inter", "eer")}
-        less: dict[str, Any] = {
-            key: {name: paired(found, groups[other], MEASURES[name]) for name in ("accuracy", "intra", "eer")}
-            for key, other in (("own", loss), ("plain", "norm-softmax")) if other in groups
-        }  # fmt: skip
-        return {"settings": mean_settings(found), "n": len(found), "cells": cells, "own": None, "plain": None, **less}
+        minus: dict[str, Any] = {}
+        for key, other in (("own", loss), ("plain", "norm-softmax")):
+            pairs = {name: paired(found, groups[other], MEASURES[name]) if other in groups else None
+                     for name in ("accuracy", "intra", "eer")}  # fmt: skip
+            minus[key] = pairs if all(pairs.values()) else None
+        place = elsewhere(found, groups[loss]) if loss in groups else None
+        return {"settings": mean_settings(found), "n": len(found), "cells": cells, "elsewhere": place, **minus}
 
     return {"cm2": variant("combined", "margin=cm2"), "line": variant("li-arcface", "margin=0")}
 
@@ -122,7 +124,7 @@ def margins_kept(runs: list[Run]) -> list[dict]:
         rows.append({
             "dataset": members[0].dataset, "loss": first["loss"], "title": LOSSES[first["loss"]].title,
             "settings": mean_settings(of_seed), "n": len(of_seed), "epochs": first["epochs"],
-            "margin": LOSSES[first["loss"]].own_margin is not None,
+            "margin": Margins(first["m1"], first["m2"], first["m3"]) != Margins(),
             "cells": [cell(of_seed, MEASURES[name]) for name in TABLES["kept"]],
         })  # fmt: skip
     return rows

@@ -80,8 +80,10 @@ def test_kept_margins_are_means_over_seeds_of_the_runs_that_recorded_them():
         return {"train": part, "test": {**part, "own": share - 0.2}}
 
     runs = [
-        facts.Run("mnist", "arcface", 512, seed, "", extra, run(seed=seed, part="longer", margins_kept=figures(share)))
-        for extra, shares in (("epochs=14", (0.8, 0.9)), ("scale=4", (0.5,)))
+        facts.Run(
+            "mnist", "arcface", 512, seed, "", extra, run(seed=seed, part="longer", m2=m2, margins_kept=figures(share))
+        )
+        for extra, m2, shares in (("epochs=14", 0.5, (0.8, 0.9)), ("margin=0", 0.0, (0.5,)))
         for seed, share in enumerate(shares)
     ]
     runs.append(
@@ -96,6 +98,6 @@ def test_kept_margins_are_means_over_seeds_of_the_runs_that_recorded_them():
     )
     rows = controls.margins_kept(runs)
     assert [(row["loss"], row["n"], row["margin"]) for row in rows] == [
-        ("softmax", 1, False), ("arcface", 2, True), ("arcface", 1, True)
+        ("softmax", 1, False), ("arcface", 2, True), ("arcface", 1, False)
     ]  # fmt: skip
     assert [cell["mean"] for cell in rows[1]["cells"]] == ["85.00", "65.00", "75.00", "75.00", "85.0", "85.0"]
