@@ -7,6 +7,7 @@ import torch
 
 import benchmark
 import benchmark_sides
+from benchmark_work import work_of_100_mb
 from command_helpers import assert_refused
 from data import DataError, Dataset
 
@@ -32,10 +33,6 @@ def test_peak_memory_is_unknown_without_proc(monkeypatch):
 def test_peak_memory_sees_what_is_freed_again():
     measured = benchmark.in_child(benchmark.peak_memory, work_of_100_mb)
     assert measured is None or 90 < measured < 200  # None where the system does not tell
-
-
-def work_of_100_mb() -> None:
-    torch.ones(25_000_000)
 
 
 @pytest.mark.parametrize("name", benchmark_sides.HEADS)
