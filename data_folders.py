@@ -79,12 +79,12 @@ def _subfolders(folder: Path, root: Path) -> tuple[str, ...]:
 
 def _list_classes(root: Path, part: str, log: Callable) -> tuple[tuple[str, ...], list[ImageFile]]:
     """Classes and image files of root/part, sorted; part is 'train/', 'test/' or '' (the root itself)."""
-    folders = _subfolders(root / part, root)
+    # An accent may be stored with its letter or after it (macOS): train/ and test/ are to agree all the same.
+    named = sorted((unicodedata.normalize("NFC", name), name) for name in _subfolders(root / part, root))
+    classes, folders = tuple(name for name, _ in named), [folder for _, folder in named]
     if len(folders) < 2:
         found = f"only the class folder '{folders[0]}'" if folders else "no class folder"
         raise DataError(f"'{root / part}' holds {found}: add others, one folder of images for each class")
-    # An accent may be stored with its letter or after it (macOS): train/ and test/ are to agree all the same.
-    classes = tuple(unicodedata.normalize("NFC", name) for name in folders)
     if len(set(classes)) < len(classes):
         name = next(name for name in classes if classes.count(name) > 1)
         raise DataError(f"'{root / part}' has two class folders named '{name}': move the images of one to the other")
@@ -114,11 +114,7 @@ def _list_classes(root: Path, part: str, log: Callable) -> tuple[tuple[str, ...]
         if passed:
             count = f"{len(passed):,} image{'s' * (len(passed) > 1)}"
             log(f"passed over {count} {where}, such as '{one_line(passed[0])}': {remedy}")
-    # In the order of their names: a different form of an accent must not change which number is whose.
-    order = sorted(range(len(classes)), key=lambda i: classes[i])
-    place = {old: new for new, old in enumerate(order)}
-    ordered = sorted((file._replace(label=place[file.label]) for file in files), key=lambda file: file.label)
-    return tuple(classes[i] for i in order), ordered
+    return classes, files
 
 
 def _images_in(folder: Path, root: Path) -> list[str]:

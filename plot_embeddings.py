@@ -72,11 +72,17 @@ def run_figure(folder: Path, figures: Path, kind: str) -> Path:
     return save(panels, figures, f"embedding_{folder.resolve().name}", kind)
 
 
-def add_captions(figures: Path, new: dict[str, dict]) -> None:
-    """Put captions into captions.json, {name: {file, caption}}, beside those of the figures not drawn now."""
+def add_captions(figures: Path, new: dict[Path, str]) -> None:
+    """Put captions of picture files into captions.json, {name: {file, caption}}, beside those of figures not drawn now.
+
+    By its name alone stands the PNG, which the report shows; another format by its file's.
+    """
     path = figures / "captions.json"
     if new:
-        captions = (read_json(path, "delete it and draw all figures again") if path.exists() else {}) | new
+        captions = read_json(path, "delete it and draw all figures again") if path.exists() else {}
+        for file, caption in new.items():
+            name = file.stem if file.suffix == ".png" else file.name
+            captions[name] = {"file": file.name, "caption": caption}
         write_json(path, {name: captions[name] for name in sorted(captions)})
 
 
@@ -88,7 +94,8 @@ def draw(wanted: dict[str, Callable], figures: Path, kind: str) -> Iterator[str]
     from plot_data import NotStored
     from plot_style import save
 
-    problems, captions = [], {}
+    problems: list[str] = []
+    captions: dict[Path, str] = {}
     try:
         for name, function in wanted.items():
             try:
@@ -100,8 +107,7 @@ def draw(wanted: dict[str, Callable], figures: Path, kind: str) -> Iterator[str]
             except UserError as error:
                 problems.append(str(error))
                 continue
-            # By its name alone stands the PNG, which the report shows.
-            captions[name if kind == "png" else saved.name] = {"file": saved.name, "caption": drawn.caption}
+            captions[saved] = drawn.caption
             yield f"wrote {saved}"
     finally:  # stopped half-way, too: a new picture under an old caption would mislead
         add_captions(figures, captions)
@@ -128,8 +134,7 @@ def study_figures(only: list[str], figures: Path, kind: str, output_dir: Path, d
         for path in written:
             if path.suffix != ".json":
                 shown = [facts for facts in tabled if path.stem == f"accuracy_{facts['dataset']}"]
-                key = path.stem if kind == "png" else path.name
-                add_captions(figures, {key: {"file": path.name, "caption": plot_tables.caption(shown)}})
+                add_captions(figures, {path: plot_tables.caption(shown)})
         yield from (f"wrote {path}" for path in written)
     yield from draw({name: known[name] for name in only or known if name in known}, figures, kind)
 
