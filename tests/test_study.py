@@ -57,12 +57,21 @@ def test_norm_softmax_is_run_at_the_scale_of_each_margin_loss(dataset):
 
 def test_controls_are_other_scales_the_other_preset_and_li_arcface_without_a_margin():
     names = [run.name() for run in study.study() if run.part == "control"]
-    smaller = [f"mnist-norm-softmax-512d-seed{seed}-scale={scale}" for seed in range(3) for scale in (2, 4)]
+    smaller = [f"mnist-norm-softmax-512d-seed{seed}-scale={scale}" for seed in range(5) for scale in (2, 4)]
     large = [f"cifar10-{loss}-512d-seed0-scale=16" for loss in ("norm-softmax", "arcface", "cosface")]
     margins = [f"mnist-{own}" for seed in range(5)
                for own in (f"combined-512d-seed{seed}-margin=cm2", f"li-arcface-512d-seed{seed}-margin=0")]  # fmt: skip
     lines = [f"cifar10-li-arcface-512d-seed{seed}-margin=0" for seed in range(2)]
     assert names == [*smaller, *margins, large[0], f"{large[1]}-margin=0.5", f"{large[2]}-margin=0.35", *lines]
+
+
+def test_scales_are_run_without_a_margin_with_arcface_s_and_with_a_straight_line():
+    names = [run.name() for run in study.study() if run.part == "scale"]
+    assert len(names) == 30 and names[:6] == [
+        f"mnist-{own}" for own in ("norm-softmax-512d-seed0-scale=8", "norm-softmax-512d-seed0-scale=64",
+                                   "arcface-512d-seed0-scale=4", "arcface-512d-seed0-scale=64",
+                                   "li-arcface-512d-seed0-scale=4-margin=0", "li-arcface-512d-seed0-scale=64-margin=0")
+    ]  # fmt: skip
 
 
 def test_time_is_estimated_from_stored_runs_of_the_data_set_on_such_a_device(monkeypatch):
