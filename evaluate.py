@@ -166,15 +166,15 @@ def evaluate_arrays(
     """
     x, y, weights = test["embeddings"], test["labels"], test["weights"]
     classes, predictions = np.arange(len(weights)), head_predictions(test, loss)
-    centres = measure.class_centres(train_x, train_y, classes)
+    seen = measure.centred(train_x, train_y, classes)
     confusion = measure.confusion(y, predictions, len(classes))
     present = np.unique(y)  # a user's own test folder may lack a class
     unseen = "unseen_labels" in test
-    fisher = measure.angular_fisher_score(train_x, train_y, classes)
+    fisher = measure.angular_fisher_score(seen)
     return {
         "accuracy": {
             "head": rate(predictions == y),
-            "nearest_mean": rate(measure.nearest_centre(x, centres, classes) == y),
+            "nearest_mean": rate(measure.nearest_centre(x, seen.centres, classes) == y),
             f"{NEIGHBOURS}_nearest_neighbours": rate(
                 measure.nearest_neighbours(train_x, train_y, x, min(NEIGHBOURS, len(train_y))) == y
             ),
@@ -182,8 +182,10 @@ def evaluate_arrays(
         "per_class_accuracy": [None if np.isnan(v) else v for v in measure.per_class_accuracy(confusion).tolist()],
         "confusion": confusion.tolist(),
         "angles": {
-            "train": measure.angle_statistics(train_x, train_y, classes, weights),
-            "test": measure.angle_statistics(x, y, present, weights[present]) if len(present) > 1 else None,
+            "train": measure.angle_statistics(seen, weights),
+            "test": measure.angle_statistics(measure.centred(x, y, present), weights[present])
+            if len(present) > 1
+            else None,
         },
         "angular_fisher_score": fisher if np.isfinite(fisher) else None,  # None: all class centres coincide
         "margins_kept": {

@@ -64,7 +64,7 @@ def class_centres(embeddings: Array, labels: Ints, classes: Ints) -> Array:
     missing = wanted[~np.isin(wanted, y)]
     if missing.size:
         raise ValueError(f"class {missing[0]} has no samples, so no centre: leave it out of the classes")
-    return unit(np.stack([unit(x[y == c].astype(np.float64)).mean(axis=0) for c in wanted]))
+    return unit(np.stack(in_threads(lambda c: unit(x[y == c].astype(np.float64)).mean(axis=0), wanted)))
 
 
 def nearest_centre(embeddings: Array, centres: Array, classes: Ints) -> Ints:
@@ -115,8 +115,8 @@ def _mean_nearest(directions: Array) -> float:
     return math.degrees(np.mean([_angle(w, np.delete(directions, i, 0)).min() for i, w in enumerate(directions)]))
 
 
-class _Centred(NamedTuple):
-    """Samples seen from the centre of their class, all in float64."""
+class Centred(NamedTuple):
+    """Samples seen from the centre of their class, all in float64: see `centred`."""
 
     angles: Array  # [N] radians to the centre of its own class
     centres: Array  # [C, d]
@@ -124,8 +124,10 @@ class _Centred(NamedTuple):
     mean: Array  # [1, d] direction of the mean of all unit embeddings
 
 
-def _centred(embeddings: Array, labels: Ints, classes: Ints, chunk: int = 2000) -> _Centred:
-    """Angles to the own class's centre, `chunk` samples at a time: as a whole they would take 20 bytes an entry."""
+def centred(embeddings: Array, labels: Ints, classes: Ints, chunk: int = 500) -> Centred:
+    """Samples [N, d] seen from the centres of their classes, row i for classes[i], `chunk` samples at a time: as a
+    whole they would take 20 bytes an entry. ValueError for fewer than two classes, one named twice or without samples,
+    a label not among them."""
     x = as_matrix(embeddings, "embeddings")
     y, ids = as_ids(labels, "labels", len(x)), as_ids(classes, "classes")
     if len(np.unique(ids)) < max(len(ids), 2):
@@ -134,33 +136,32 @@ def _centred(embeddings: Array, labels: Ints, classes: Ints, chunk: int = 2000) 
     if strange.size:
         raise ValueError(f"label {strange[0]} is not among the classes: add it or leave its samples out")
     centres, own = class_centres(x, y, ids), (y[:, None] == ids).argmax(axis=1)
-    angles, total = np.empty(len(x)), np.zeros((1, x.shape[1]))
-    for rows in chunks(len(x), chunk):
+
+    def of(rows: slice) -> tuple[Array, Array]:
         part = unit(x[rows].astype(np.float64))
-        angles[rows] = _angle(part, centres[own[rows]])
-        total += part.sum(axis=0)
-    return _Centred(angles, centres, own, unit(total))
+        return _angle(part, centres[own[rows]]), part.sum(axis=0)
+
+    angles, sums = zip(*in_threads(of, chunks(len(x), chunk)), strict=True)
+    return Centred(np.concatenate(angles), centres, own, unit(np.sum(sums, axis=0)[None]))
 
 
-def angle_statistics(embeddings: Array, labels: Ints, classes: Ints, weights: Array | None = None) -> dict:
+def angle_statistics(seen: Centred, weights: Array | None = None) -> dict:
     """Angles in degrees as in ArcFace (arXiv:1801.07698) Table 3, in float64.
 
     `intra`: mean over samples of the angle to their class centre. `inter`: mean over classes of the smallest angle
-    between their centre and another's. With weights [len(classes), d], row i for classes[i]: `w_ec`, mean angle of a
-    weight to its class's centre, and `w_inter`, `inter` of the weights. ValueError for fewer than two classes, one
-    named twice or without samples, a label not among them, weights of another shape.
+    between their centre and another's. With weights [C, d], row i for the i-th class: `w_ec`, mean angle of a weight to
+    its class's centre, and `w_inter`, `inter` of the weights. ValueError for weights of another shape.
     """
-    angles, centres, _, _ = _centred(embeddings, labels, classes)
-    result = {"intra": math.degrees(angles.mean()), "inter": _mean_nearest(centres)}
+    result = {"intra": math.degrees(seen.angles.mean()), "inter": _mean_nearest(seen.centres)}
     if weights is not None:
-        w = unit(as_matrix(weights, "weights", centres.shape[1])).astype(np.float64)
-        if len(w) != len(centres):
-            raise ValueError(f"{len(w)} weights for {len(centres)} classes: need a row for each")
-        result |= {"w_ec": math.degrees(_angle(w, centres).mean()), "w_inter": _mean_nearest(w)}
+        w = unit(as_matrix(weights, "weights", seen.centres.shape[1])).astype(np.float64)
+        if len(w) != len(seen.centres):
+            raise ValueError(f"{len(w)} weights for {len(seen.centres)} classes: need a row for each")
+        result |= {"w_ec": math.degrees(_angle(w, seen.centres).mean()), "w_inter": _mean_nearest(w)}
     return result
 
 
-def angles_to_weights(embeddings: Array, labels: Ints, weights: Array, chunk: int = 2000) -> tuple[Array, Array]:
+def angles_to_weights(embeddings: Array, labels: Ints, weights: Array, chunk: int = 500) -> tuple[Array, Array]:
     """Radians [N] from each embedding [N, d] to its class's weight, a row of weights [C, d], and to the nearest other.
 
     labels [N]: rows of weights. In float64. ValueError for fewer than two weights or a label that is no row of them.
@@ -170,13 +171,15 @@ def angles_to_weights(embeddings: Array, labels: Ints, weights: Array, chunk: in
     y = as_ids(labels, "labels", len(x))
     if len(w) < 2 or y.min() < 0 or y.max() >= len(w):
         raise ValueError(f"labels from {y.min()} to {y.max()} with {len(w)} weights: need two and a row for each label")
-    own, other = np.empty(len(x)), np.empty(len(x))
-    for rows in chunks(len(x), chunk):
+
+    def of(rows: slice) -> tuple[Array, Array]:
         part, true = unit(x[rows].astype(np.float64)), y[rows]
         cosines = part @ w.T
         cosines[np.arange(len(part)), true] = -np.inf
-        own[rows], other[rows] = _angle(part, w[true]), _angle(part, w[cosines.argmax(axis=1)])
-    return own, other
+        return _angle(part, w[true]), _angle(part, w[cosines.argmax(axis=1)])
+
+    own, other = zip(*in_threads(of, chunks(len(x), chunk)), strict=True)
+    return np.concatenate(own), np.concatenate(other)
 
 
 def margin_kept(own: Array, other: Array, m1: float = 1.0, m2: float = 0.0, m3: float = 0.0) -> float:
@@ -199,13 +202,13 @@ def to_nearest(embeddings: Array, directions: Array) -> dict:
     return {"lower_quartile": low, "median": median, "upper_quartile": high}
 
 
-def angular_fisher_score(embeddings: Array, labels: Ints, classes: Ints) -> float:
+def angular_fisher_score(seen: Centred) -> float:
     """Scatter within over scatter between classes, lower is better: SphereFace (arXiv:1704.08063), appendix.
 
     S_w / S_b, S_w = sum over samples of 1 - cos(x, m_i), S_b = sum over classes of n_i (1 - cos(m_i, m)); m_i: class
-    centre, m: mean direction of all. Infinite where all centres coincide. ValueErrors as in `angle_statistics`.
+    centre, m: mean direction of all. Infinite where all centres coincide.
     """
-    angles, centres, own, mean = _centred(embeddings, labels, classes)
+    angles, centres, own, mean = seen
     # 1 - cos t = 2 sin^2(t / 2) keeps the digits that the subtraction loses in tight classes; the 2 cancels.
     within = np.sum(np.sin(angles / 2) ** 2)
     to_mean = _angle(centres, mean)[own]  # [own]: each class n_i times

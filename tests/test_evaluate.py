@@ -53,9 +53,13 @@ def test_the_accuracies_are_those_of_their_definitions(finished_run, arrays_and_
 def test_the_figures_agree_with_the_metrics_called_on_the_stored_arrays(finished_run, arrays_and_training):
     facts, (test, train_x, train_y) = read_json(finished_run / "metrics.json"), arrays_and_training
     x, y, weights, four = test["embeddings"], test["labels"], test["weights"], np.arange(4)
-    assert facts["angles"]["train"] == pytest.approx(metrics.angle_statistics(train_x, train_y, four, weights))
-    assert facts["angles"]["test"] == pytest.approx(metrics.angle_statistics(x, y, four, weights))
-    assert facts["angular_fisher_score"] == pytest.approx(metrics.angular_fisher_score(train_x, train_y, four))
+    assert facts["angles"]["train"] == pytest.approx(
+        metrics.angle_statistics(metrics.centred(train_x, train_y, four), weights)
+    )
+    assert facts["angles"]["test"] == pytest.approx(metrics.angle_statistics(metrics.centred(x, y, four), weights))
+    assert facts["angular_fisher_score"] == pytest.approx(
+        metrics.angular_fisher_score(metrics.centred(train_x, train_y, four))
+    )
     every = json.loads(json.dumps(metrics.verification(x, y)))
     curves = read_json(finished_run / "curves.json")
     assert curves["test"] == every.pop("roc") | every.pop("angles") and facts["verification"] == every

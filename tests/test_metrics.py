@@ -17,8 +17,8 @@ NEEDS_SAMPLES = [
     metrics.verification_accuracy,
     metrics.retrieval,
     lambda x, y: metrics.class_centres(x, y, [0, 1]),
-    lambda x, y: metrics.angle_statistics(x, y, [0, 1]),
-    lambda x, y: metrics.angular_fisher_score(x, y, [0, 1]),
+    lambda x, y: metrics.angle_statistics(metrics.centred(x, y, [0, 1])),
+    lambda x, y: metrics.angular_fisher_score(metrics.centred(x, y, [0, 1])),
     lambda x, y: metrics.nearest_neighbours(x, y, np.eye(3), k=1),
 ]
 
@@ -157,11 +157,11 @@ def test_rotation_and_length_change_nothing(seed, d):
     turned = x @ rotation(d, seed)
     ids = [0, 1, 2]
     for other in (turned, x * lengths):
-        assert flat(metrics.angle_statistics(other, y, ids)) == pytest.approx(
-            flat(metrics.angle_statistics(x, y, ids)), rel=1e-9
+        assert flat(metrics.angle_statistics(metrics.centred(other, y, ids))) == pytest.approx(
+            flat(metrics.angle_statistics(metrics.centred(x, y, ids))), rel=1e-9
         )
-        assert metrics.angular_fisher_score(other, y, ids) == pytest.approx(
-            metrics.angular_fisher_score(x, y, ids), rel=1e-9
+        assert metrics.angular_fisher_score(metrics.centred(other, y, ids)) == pytest.approx(
+            metrics.angular_fisher_score(metrics.centred(x, y, ids)), rel=1e-9
         )
         # Rounding may swap two scores closer than 1e-7: at most a few of 570 genuine pairs, or a query.
         for function, slack in ((metrics.verification, 0.01), (metrics.retrieval, 0.02)):

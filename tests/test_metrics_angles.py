@@ -20,7 +20,7 @@ def test_angle_statistics_match_a_loop():
     weights = np.random.default_rng(3).standard_normal((4, 5))
     ids = [2, 0, 3, 1]
     means = [sum(row / np.linalg.norm(row) for row in x[y == c]) for c in ids]
-    result = metrics.angle_statistics(x, y, ids, weights)
+    result = metrics.angle_statistics(metrics.centred(x, y, ids), weights)
 
     def nearest(rows):
         others = [[b for b in rows if b is not a] for a in rows]
@@ -35,13 +35,13 @@ def test_angle_statistics_match_a_loop():
         },
         rel=1e-9,
     )
-    assert set(metrics.angle_statistics(x, y, ids)) == {"intra", "inter"}
+    assert set(metrics.angle_statistics(metrics.centred(x, y, ids))) == {"intra", "inter"}
 
 
 def test_angles_by_hand():
     # Class 0 at +-10 degrees, class 1 at 90 +- 20, class 2 at 200; weights turned by 5, 0 and -3 degrees.
     x, weights = on_circle(10, -10, 70, 110, 200), on_circle(5, 90, 197)
-    result = metrics.angle_statistics(x, [0, 0, 1, 1, 2], [0, 1, 2], weights)
+    result = metrics.angle_statistics(metrics.centred(x, [0, 0, 1, 1, 2], [0, 1, 2]), weights)
     expected = {
         "intra": (10 + 10 + 20 + 20 + 0) / 5,
         "inter": (90 + 90 + 110) / 3,
@@ -54,16 +54,18 @@ def test_angles_by_hand():
 @pytest.mark.parametrize("tiny", [1e-3, 1e-6, 1e-10])
 def test_small_and_straight_angles_are_accurate(tiny):
     x = np.array([[1, tiny], [1, -tiny], [-1, tiny], [-1, -tiny]])
-    result = metrics.angle_statistics(x, [0, 0, 1, 1], [0, 1])
+    result = metrics.angle_statistics(metrics.centred(x, [0, 0, 1, 1], [0, 1]))
     assert result["intra"] == pytest.approx(math.degrees(math.atan(tiny)), rel=1e-4)
     assert result["inter"] == pytest.approx(180, abs=1e-9)
-    score = metrics.angular_fisher_score(np.array([[1, tiny], [1, -tiny], [tiny, 1], [-tiny, 1]]), [0, 0, 1, 1], [0, 1])
+    score = metrics.angular_fisher_score(
+        metrics.centred(np.array([[1, tiny], [1, -tiny], [tiny, 1], [-tiny, 1]]), [0, 0, 1, 1], [0, 1])
+    )
     assert score == pytest.approx(tiny**2 / 2 / (1 - math.cos(math.pi / 4)), rel=1e-4)
 
 
 def test_a_zero_embedding_is_perpendicular():
     x = np.array([[1.0, 0], [0, 0], [0, 1]])
-    assert metrics.angle_statistics(x, [0, 0, 1], [0, 1])["intra"] == pytest.approx(30)
+    assert metrics.angle_statistics(metrics.centred(x, [0, 0, 1], [0, 1]))["intra"] == pytest.approx(30)
 
 
 def test_angular_fisher_score_matches_a_loop():
@@ -80,14 +82,18 @@ def test_angular_fisher_score_matches_a_loop():
         members = [u for u, label in zip(unit, y, strict=True) if label == c]
         within += sum(1 - cosine(u, sum(members)) for u in members)
         between += len(members) * (1 - cosine(sum(members), sum(unit)))
-    assert metrics.angular_fisher_score(x, y, [3, 1, 2, 0]) == pytest.approx(within / between, rel=1e-9)
+    assert metrics.angular_fisher_score(metrics.centred(x, y, [3, 1, 2, 0])) == pytest.approx(
+        within / between, rel=1e-9
+    )
 
 
 def test_angular_fisher_score_extremes():
-    assert metrics.angular_fisher_score(np.eye(2)[[0, 0, 1, 1]], [0, 0, 1, 1], [0, 1]) == pytest.approx(0, abs=1e-15)
+    assert metrics.angular_fisher_score(
+        metrics.centred(np.eye(2)[[0, 0, 1, 1]], [0, 0, 1, 1], [0, 1])
+    ) == pytest.approx(0, abs=1e-15)
     for d in (1, 3, 512):  # collapsed to one direction
         x = np.tile(np.random.default_rng(d).standard_normal(d), (7, 1))
-        assert metrics.angular_fisher_score(x, [0, 0, 1, 1, 1, 0, 1], [0, 1]) == math.inf
+        assert metrics.angular_fisher_score(metrics.centred(x, [0, 0, 1, 1, 1, 0, 1], [0, 1])) == math.inf
 
 
 @pytest.mark.parametrize(
@@ -103,7 +109,7 @@ def test_angular_fisher_score_extremes():
 )
 def test_angle_statistics_refuse(labels, classes, weights, message):
     with pytest.raises(ValueError, match=message):
-        metrics.angle_statistics(np.eye(3), labels, classes, weights)
+        metrics.angle_statistics(metrics.centred(np.eye(3), labels, classes), weights)
 
 
 def test_the_way_to_the_nearest_direction_matches_a_loop():
