@@ -17,8 +17,9 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+from devices import pick_precision, processor
 from errors import UserError, command_line
-from options import Parser, count, place, positive, processor
+from options import Parser, count, place, positive
 from runs import RunError, finished_runs, read_json, write_json
 
 ROOT = Path(__file__).resolve().parent
@@ -42,8 +43,6 @@ def machine() -> dict:
 
 def best_precision() -> str:
     """bf16 where the CPU, which all sides run on, multiplies it faster."""
-    from options import pick_precision
-
     return pick_precision("auto", "cpu")
 
 

@@ -15,8 +15,9 @@ import numpy as np
 
 import metrics as measure
 from checkpoints import check_weights, load_checkpoint
+from devices import device, pick_device
 from errors import UserError, command_line, one_line
-from options import Parser, device, pick_device, place
+from options import Parser, place
 from runs import (
     AGAIN,
     BAD_CONTENT,
@@ -56,7 +57,7 @@ def head_predictions(test: dict, loss: str) -> np.ndarray:
 def load_network(folder: Path, device: str = "auto") -> dict[str, Any]:
     """The trained network of a run: backbone and head in eval mode, mean, std, metrics.
 
-    device: as options.pick_device names it. Raises RunError when a file is missing or damaged.
+    device: as devices.pick_device names it. Raises RunError when a file is missing or damaged.
     """
     import torch
 
@@ -162,7 +163,10 @@ def evaluate_arrays(
 ) -> dict:
     """All figures of one run from arrays: `test` as in embeddings.npz, training embeddings [N, d] and labels [N].
 
-    margins: (m1, m2, m3) that the run was trained with.
+    loss decides the head's predictions alone; margins: (m1, m2, m3) that the run was trained with. None stands for the
+    accuracy of a class without test images, for test angles of a single class and for an infinite Fisher score; pair
+    figures that the images do not allow say why. ValueError for a class without training images, and labels or sizes
+    that do not fit the weights.
     """
     x, y, weights = test["embeddings"], test["labels"], test["weights"]
     classes, predictions = np.arange(len(weights)), head_predictions(test, loss)
@@ -315,7 +319,7 @@ def main() -> int:
     for folder in folders:
         try:
             measured = evaluate_run(folder, flags.data_dir, flags.again, flags.device)
-            facts.append(plot_tables.checked(measured, folder / "metrics.json"))
+            facts.append(plot_tables.checked(measured, folder / "metrics.json", AGAIN))
         except UserError as error:  # no reason to keep back the others' figures
             problems.append(str(error))
             continue

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import devices
 import options
 from choices import CIFAR_CLASSES, DIGITS
 
@@ -40,6 +41,7 @@ PLANE_SCALES = (4, 16, 64)  # ten centres need 15.1 to reach a probability of 0.
 PLANE_REPEATED = {"arcface": (0.5, 0.8, 1.2), "cosface": (0.1, 0.35, 0.7)}
 BATCHES, RATES = (64, 256, 1024), (0.005, 0.025, 0.125, 0.625)
 DIMENSIONS = (2, 3, 8, 32, 128, 512, 1024)
+TABLE_DIM = 512  # of the main table, whose runs serve among DIMENSIONS too
 # Epochs, beside the recipe's: what time buys. CIFAR-10's own once more, to be timed where the others are.
 BUDGETS = {"mnist": (1, 2, 4, 16), "cifar10": (2, 5, 10, 20)}
 # Seconds an epoch on two cores with AVX512-BF16, where no run on such hardware is stored to tell; and for loading,
@@ -61,7 +63,7 @@ class Run(NamedTuple):
     part: str  # of the study: main, control, scale, again, longer, drawn, open, budget, sensitivity or plane
     dataset: str
     loss: str
-    embedding_dim: int = 512
+    embedding_dim: int = TABLE_DIM
     seed: int = 0
     extra: tuple[tuple[str, object], ...] = ()
     hold_out: tuple[str, ...] = ()
@@ -92,7 +94,7 @@ class Run(NamedTuple):
 
 def study(seeds: int | None = None) -> list[Run]:
     """All runs in order, none twice; seeds: how many of the main table in place of SEEDS."""
-    least = SEEDS_ON_GPU if options.pick_device("auto").startswith("cuda") else 1
+    least = SEEDS_ON_GPU if devices.pick_device("auto").startswith("cuda") else 1
     count = {dataset: seeds or max(n, least) for dataset, n in SEEDS.items()}
     parts = [
         table("mnist", range(1)), table("cifar10", range(1)), table("mnist", range(1, count["mnist"])),
@@ -183,7 +185,7 @@ def sensitivity() -> Iterator[Run]:
         yield from (run("arcface", seed=seed, schedule=name) for name in ("linear", "cosine", "constant"))
         for loss in ("arcface", "cosface"):
             yield from (run(loss, seed=seed, margin_warmup=part) for part in (0.0, 0.25, 0.5, 0.8))
-        yield from (Run("sensitivity", "mnist", "arcface", dim, seed) for dim in DIMENSIONS)
+        yield from (Run("sensitivity", "mnist", "arcface", dim, seed) for dim in DIMENSIONS if dim != TABLE_DIM)
 
 
 def plane() -> Iterator[Run]:
@@ -207,7 +209,7 @@ def plane() -> Iterator[Run]:
 
 def seconds(run: Run, stored: list[dict]) -> float:
     """Estimated time of a run: runs of its data set stored on such a device tell an epoch's, else SECONDS_AN_EPOCH."""
-    kind = options.pick_device("auto").partition(":")[0]
+    kind = devices.pick_device("auto").partition(":")[0]
     timed = [f for f in stored if {"dataset", "epochs", "device", "train_seconds"} <= f.keys()]  # not damaged ones
     like = [f["train_seconds"] / f["epochs"] for f in timed if f["dataset"] == run.dataset and f["train_seconds"]
             and f["device"].partition(",")[0] == kind]  # fmt: skip

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import devices
 import options
 from bounds import feasibility_warnings
 from checkpoints import load_checkpoint, save_checkpoint
@@ -125,7 +126,7 @@ def train(flags: argparse.Namespace) -> Path:
     from snapshots import Recorder
     from trainer import Trainer
 
-    device = torch.device(options.pick_device(flags.device))
+    device = torch.device(devices.pick_device(flags.device))
     dataset, unseen, record = prepare(flags)
     settings = Settings.from_json(record["settings"])
     folder = flags.output_dir / (flags.name or settings.run_name())
@@ -134,7 +135,7 @@ def train(flags: argparse.Namespace) -> Path:
         print(f"{folder} is finished already; its stored result:")
         return folder
     sizes = f"{len(dataset.train_images):,} images to train on, {len(dataset.test_images):,} to test on"
-    print(f"data: {dataset.source}\n      {sizes}; {options.describe_device(device)}, {settings.precision}")
+    print(f"data: {dataset.source}\n      {sizes}; {devices.describe_device(device)}, {settings.precision}")
     for line in warnings_of(settings, len(dataset.classes)):
         print(f"warning: {settings.loss}: {line}")
     trainer = Trainer(settings, dataset, device)
@@ -156,7 +157,7 @@ def train(flags: argparse.Namespace) -> Path:
                 snapshots.record(trainer)
                 save_checkpoint(folder / "checkpoint.pt", trainer.state(dataset.fingerprint))
             train_epochs(trainer, dataset.fingerprint, snapshots, folder, not flags.no_progress and sys.stderr.isatty())
-            finish(trainer, dataset, unseen, folder, record | {"device": options.describe_device(device)})
+            finish(trainer, dataset, unseen, folder, record | {"device": devices.describe_device(device)})
         except Diverged as error:
             write_json(folder / "failed.json", {"error": str(error), "epoch": trainer.epoch})
             raise

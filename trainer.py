@@ -95,6 +95,7 @@ class Trainer:
             self.other[name].lerp_(tensor, 1 - decay)
 
     def autocast(self) -> torch.autocast:
+        """The context in which the network runs in bf16, where that is the run's precision."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     def schedule(self, step: int) -> None:
@@ -144,7 +145,7 @@ class Trainer:
     def train_epoch(self, progress_bar: bool) -> dict:
         """Run one epoch; returns its history row, which is of the weights in training, not of their mean.
 
-        Raises RunError when the loss stops being a finite number.
+        Raises Diverged when the loss or a weight stops being a finite number, or the loss exceeds its limit.
         """
         started = time.perf_counter()
         self.backbone.train()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import benchmark
+import devices
 import evaluate
 import experiments
 import options
@@ -121,7 +122,7 @@ def cards(monkeypatch):
 )
 def test_a_gpu_that_is_too_old_for_this_pytorch_is_not_chosen(cards, capabilities, chosen):
     cards(*capabilities)
-    assert options.pick_device("auto") == chosen
+    assert devices.pick_device("auto") == chosen
 
 
 @pytest.mark.parametrize(
@@ -131,20 +132,20 @@ def test_a_gpu_that_is_too_old_for_this_pytorch_is_not_chosen(cards, capabilitie
 )  # fmt: skip
 def test_code_runs_on_its_own_generation_and_ptx_on_newer_ones(cards, own, built, chosen):
     cards(own, built=built)
-    assert options.pick_device("auto") == chosen
+    assert devices.pick_device("auto") == chosen
 
 
 def test_a_gpu_that_is_too_old_and_asked_for_is_named(cards):
     cards((9, 0), (6, 1))
-    assert options.pick_device("cuda") == options.pick_device("cuda:0") == options.pick_device("cuda:00") == "cuda:0"
+    assert devices.pick_device("cuda") == devices.pick_device("cuda:0") == devices.pick_device("cuda:00") == "cuda:0"
     with pytest.raises(RunError, match=r"^--device cuda:01: .* no code for Card 1; use --device auto or cpu$"):
-        options.pick_device("cuda:01")
+        devices.pick_device("cuda:01")
 
 
 def test_a_pytorch_that_does_not_tell_what_it_was_built_for_is_tried(cards):
     for built in ((), ("gfx90a", "gfx1100")):  # AMD's
         cards((6, 1), built=built)
-        assert options.pick_device("auto") == options.pick_device("cuda") == "cuda:0"
+        assert devices.pick_device("auto") == devices.pick_device("cuda") == "cuda:0"
 
 
 @pytest.mark.parametrize(("device", "precision"), [("cuda:0", "fp32"), ("cuda:1", "bf16"), ("auto", "fp32")])
@@ -160,5 +161,5 @@ def test_the_precision_is_that_of_the_chosen_gpu(cards, monkeypatch, device, pre
 
     monkeypatch.setattr(torch.cuda, "device", on)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: current[-1] == 1)
-    assert options.pick_precision("auto", device) == precision
-    assert options.pick_precision("bf16", device) == "bf16"
+    assert devices.pick_precision("auto", device) == precision
+    assert devices.pick_precision("bf16", device) == "bf16"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import devices
 import options
 import runs
 import train
@@ -70,7 +71,7 @@ def test_a_run_cut_off_at_any_write_resumes(train_tiny, uninterrupted, tmp_path,
 
 def test_a_checkpoint_is_loaded_on_the_cpu_whatever_the_device(train_tiny, unfinished, monkeypatch):
     """Adam's step counts stay where they are loaded: from a GPU it would have to fetch them at each step."""
-    precision, seen = options.pick_precision("auto", "auto"), []
+    precision, seen = devices.pick_precision("auto", "auto"), []
 
     class OnGpu:
         def __init__(self, settings, dataset, device):
@@ -81,8 +82,8 @@ def test_a_checkpoint_is_loaded_on_the_cpu_whatever_the_device(train_tiny, unfin
             raise KeyboardInterrupt
 
     monkeypatch.setattr(options, "pick_precision", lambda *_: precision)
-    monkeypatch.setattr(options, "pick_device", lambda _: "cuda:0")
-    monkeypatch.setattr(options, "describe_device", str)
+    monkeypatch.setattr(devices, "pick_device", lambda _: "cuda:0")
+    monkeypatch.setattr(devices, "describe_device", str)
     monkeypatch.setattr("trainer.Trainer", OnGpu)
     assert train_tiny(unfinished, "--name", "run", "--resume").status == 130
     assert seen and set(seen) == {"cpu"}

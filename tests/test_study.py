@@ -2,6 +2,7 @@
 
 import pytest
 
+import devices
 import options
 import study
 from losses import LOSSES
@@ -27,7 +28,7 @@ def test_the_study_has_every_cell_and_names_no_run_twice():
 
 
 def test_where_there_is_a_gpu_the_main_table_has_more_seeds(monkeypatch):
-    monkeypatch.setattr(options, "pick_device", lambda name: "cuda:0")
+    monkeypatch.setattr(devices, "pick_device", lambda name: "cuda:0")
     assert {(run.dataset, run.seed) for run in study.study() if run.part == "main"} == {
         (dataset, seed) for dataset in study.CLASSES for seed in range(study.SEEDS_ON_GPU)
     }
@@ -65,6 +66,12 @@ def test_controls_are_other_scales_the_other_preset_and_li_arcface_without_a_mar
     assert names == [*smaller, *margins, large[0], f"{large[1]}-margin=0.5", f"{large[2]}-margin=0.35", *lines]
 
 
+def test_with_fewer_seeds_no_run_of_the_main_table_is_taken_for_another_part():
+    whole = {run.name(): run.part for run in study.study()}
+    for seeds in (1, 2):
+        assert {run.name(): run.part for run in study.study(seeds)}.items() <= whole.items()
+
+
 def test_scales_are_run_without_a_margin_with_arcface_s_and_with_a_straight_line():
     names = [run.name() for run in study.study() if run.part == "scale"]
     assert len(names) == 30 and names[:6] == [
@@ -75,7 +82,7 @@ def test_scales_are_run_without_a_margin_with_arcface_s_and_with_a_straight_line
 
 
 def test_time_is_estimated_from_stored_runs_of_the_data_set_on_such_a_device(monkeypatch):
-    monkeypatch.setattr(options, "pick_device", lambda name: "cpu")
+    monkeypatch.setattr(devices, "pick_device", lambda name: "cpu")
     elsewhere = facts_of(dataset="mnist", train_seconds=1.0, epochs=5, device="cuda, made up")
     assert study.seconds(Run("main", "mnist", "arcface"), [elsewhere]) == study.seconds(
         Run("main", "mnist", "arcface"), []

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import devices
 import evaluate
 import options
 import recipes
@@ -97,7 +98,7 @@ def test_on_a_terminal_every_epoch_has_a_bar_unless_unwanted(train_tiny, tmp_pat
 @pytest.mark.parametrize(("count", "words"), [(1, "1 thread"), (2, "2 threads")])
 def test_the_device_is_described_with_its_threads(monkeypatch, count, words):
     monkeypatch.setattr(torch, "get_num_threads", lambda: count)
-    assert options.describe_device(torch.device("cpu")).split(", ")[:2] == ["cpu", words]
+    assert devices.describe_device(torch.device("cpu")).split(", ")[:2] == ["cpu", words]
 
 
 @pytest.mark.parametrize(
@@ -107,11 +108,11 @@ def test_the_device_is_described_with_its_threads(monkeypatch, count, words):
 def test_a_processor_without_a_number_is_told_by_its_family_and_model(monkeypatch, tmp_path, name, said):
     facts = tmp_path / "cpuinfo"
     facts.write_text(f"cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: {name}\nstepping\t: 1\n")
-    monkeypatch.setattr(options, "CPU_FACTS", facts)
+    monkeypatch.setattr(devices, "CPU_FACTS", facts)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": name})
-    assert options.processor() == said
-    monkeypatch.setattr(options, "CPU_FACTS", tmp_path / "nothing")
-    assert options.processor() == name
+    assert devices.processor() == said
+    monkeypatch.setattr(devices, "CPU_FACTS", tmp_path / "nothing")
+    assert devices.processor() == name
 
 
 def test_classes_to_hold_out_add_up():
