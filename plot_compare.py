@@ -16,6 +16,11 @@ from plot_style import CLASS_COLOURS, data_title, settings_text
 BLUE, ORANGE, GREEN = CLASS_COLOURS[:3]
 
 
+def equal_error(facts: dict) -> float:
+    """Equal error rate of verification on the test images, in per cent."""
+    return 100 * facts["verification"]["eer"]
+
+
 def scale_or_margin(study: Study, dataset: str) -> Drawn:
     """Accuracy of every loss, and its difference to softmax and to norm-softmax at the same scale, paired by seed."""
     groups = study.main(dataset)
@@ -226,11 +231,6 @@ def sensitivity(study: Study) -> Drawn:
         f"the errors logarithmic and shared. {fixed}{plain}{grey}Fewer epochs than the main "
         "table's: cells compare with each other only.",
     )
-
-
-def equal_error(facts: dict) -> float:
-    """Equal error rate of verification on the test images, in per cent."""
-    return 100 * facts["verification"]["eer"]
 
 
 def schedules(study: Study) -> Drawn:

@@ -46,7 +46,7 @@ class Study:
             if "failed" in facts:
                 self.failed.append(facts)
             if "accuracy" in facts or "failed" not in facts:
-                self.runs.append(checked(facts, path))
+                self.runs.append(checked(facts, path, STORE_ANEW))
 
     def arrays(self, facts: dict) -> dict[str, np.ndarray]:
         """The arrays stored with a run, none where there are none. RunError when the file is damaged."""

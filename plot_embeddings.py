@@ -13,7 +13,7 @@ from pathlib import Path
 
 from errors import UserError, command_line
 from options import Parser, choice, place
-from runs import RunError, read_arrays, read_json, write_json
+from runs import AGAIN, RunError, read_arrays, read_json, write_json
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "report" / "results"
@@ -31,6 +31,7 @@ def catalogue(study, output_dir: Path, data_dir: Path) -> dict[str, Callable]:
     import plot_open_set
     import plot_plane
     import plot_points
+    import plot_scales
     import plot_theory
     import plot_training
 
@@ -47,6 +48,7 @@ def catalogue(study, output_dir: Path, data_dir: Path) -> dict[str, Callable]:
         figures[f"angles_{dataset}"] = partial(plot_compare.angle_table, study, dataset)
         figures[f"images_{dataset}"] = partial(plot_images.nearest_and_farthest, study, dataset, output_dir, data_dir)
         figures[f"mistakes_{dataset}"] = partial(plot_images.worst_mistakes, study, dataset, output_dir, data_dir)
+    figures["scales"] = partial(plot_scales.scales, study)
     figures["plane_margins"] = partial(plot_plane.plane_margins, study)
     figures["time_to_accuracy"] = partial(plot_training.time_to_accuracy, study)
     for name in ("open_set_table", "unseen_classes"):
@@ -66,7 +68,7 @@ def run_figure(folder: Path, figures: Path, kind: str) -> Path:
     try:
         panels = run_panels(Points(facts, arrays))
     except NotFitting as error:
-        raise RunError(f"{folder}: {error}: train that run again with --overwrite") from None
+        raise RunError(f"{folder}: {error}: {AGAIN}") from None
     except RunError as error:
         raise RunError(f"{folder}: {error}") from None
     return save(panels, figures, f"embedding_{folder.resolve().name}", kind)

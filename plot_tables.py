@@ -40,14 +40,14 @@ def key_of(facts: dict) -> tuple:
     return (facts["embedding_dim"], order, own_scale, str([facts["source"], facts["fingerprint"], *settings]))
 
 
-def checked(facts: dict, path: Path) -> dict:
-    """Return a measured run's metrics if a table can show them; RunError naming their file if not."""
+def checked(facts: dict, path: Path, remedy: str) -> dict:
+    """Return a measured run's metrics if a table can show them; RunError naming their file and the remedy if not."""
     try:
         table_rows([facts])
         training_times([facts])
         data_title(facts)
     except BAD_CONTENT:
-        raise RunError(f"{path} lacks figures or is damaged: train that run again with --overwrite") from None
+        raise RunError(f"{path} lacks figures or is damaged: {remedy}") from None
     return facts
 
 

@@ -6,13 +6,25 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from choices import LOSSES
 from plot_data import LEVEL, NotStored, Study, head_accuracy
 from plot_style import channels, data_title, settings_text
 from recipes import CROWDED, Settings
 from report.claims import claims, paper_angles, papers, scale_share
-from report.controls import again_of, by_scale, controls_of, longer, margins_kept, margins_of, variants
+from report.controls import (
+    VARIANTS,
+    again_of,
+    by_scale,
+    controls_of,
+    elsewhere,
+    longer,
+    margins_kept,
+    margins_of,
+    variants,
+    variants_of,
+)
 from report.facts import (
     DATASETS,
     DIM,
@@ -38,6 +50,7 @@ from report.inference import kept
 from report.open_set import corrected, open_tables
 from report.plane import plane
 from report.recipe import recipe
+from report.scales import along_scale
 from report.sensitivity import sensitivity
 from runs import BAD_CONTENT, RunError, read_json
 from study import DIMENSIONS
@@ -69,6 +82,7 @@ def protocol(runs: list[Run]) -> dict[str, Any]:
 
 
 def span_of_thousands(values: list[int]) -> str:
+    """'1,234', or '1,234 to 5,678' where they differ."""
     low, high = min(values), max(values)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
@@ -118,22 +132,31 @@ def ten_fold(groups: dict) -> dict | None:
     return paired(groups["arcface"], groups["norm-softmax"], MEASURES["ten_fold"], same_scale=True)
 
 
-def families(groups: dict, controls: list[dict]) -> dict[str, dict]:
-    """What Holm's correction leaves of the comparisons behind each question: accuracy against softmax's; the margin
-    losses' EER against NSL's; the EER of NSL, at every scale, and of AdaCos against ArcFace's."""
+def families(groups: dict, controls: list[dict], others: dict[str, dict]) -> dict[str, dict]:
+    """What Holm's correction leaves of the comparisons behind each question, over the table's losses, the controls'
+    scales and the variants (`others`) made where the table was: accuracy against softmax's; EER with a margin against
+    NSL's at the recipe's scale; EER without one against ArcFace's."""
+    others = {name: members for name, members in others.items() if not elsewhere(members, groups.get("softmax", {}))}
+    with_title = {VARIANTS[name][2]: members for name, members in others.items()}
     named = {LOSSES[loss].title: members for loss, members in groups.items()}
     plain = {f"Norm-softmax at {settings_text(next(iter(members.values())))}": members for members in controls}
     own = groups.get("norm-softmax")
     without_margin = {f"Norm-softmax at {settings_text(next(iter(own.values())))}": own} if own else {}
     without_margin |= {"AdaCos": groups["adacos"]} if "adacos" in groups else {}
+    with_margin = margins_minus_plain(groups, "eer")
+    for name, members in others.items():
+        if name == "line":
+            without_margin[VARIANTS[name][2]] = members
+        elif own:
+            with_margin[VARIANTS[name][2]] = raw_differences(members, own, MEASURES["eer"], same_scale=True)
 
     def against(base: str, measure: str, family: dict[str, dict]) -> dict:
         rest = {title: members for title, members in family.items() if base in groups and title != LOSSES[base].title}
         return kept({title: raw_differences(m, groups[base], MEASURES[measure]) for title, m in rest.items()})
 
     return {
-        "softmax": against("softmax", "accuracy", named | plain),
-        "nsl_eer": kept(margins_minus_plain(groups, "eer")),
+        "softmax": against("softmax", "accuracy", named | plain | with_title),
+        "nsl_eer": kept(with_margin),
         "arcface_eer": against("arcface", "eer", without_margin | plain),
     }
 
@@ -203,16 +226,23 @@ def most_confused(members: dict[int, dict]) -> dict | None:
 
 
 def budgets(results: Path) -> dict[str, list[dict]]:
-    """What the number of epochs buys: ArcFace's runs of several lengths, by data set, as text; ends: the interval."""
+    """What the number of epochs buys: ArcFace's runs of several lengths, by data set, as text, and their errors."""
     study, found = Study(results), {}
     for name in DATASETS:
         with contextlib.suppress(NotStored):
             found[name] = [
                 {"epochs": f["epochs"], "accuracy": number(head_accuracy(f), 2), "seconds": f"{f['train_seconds']:.0f}",
-                 "device": f["device"], "ends": [100 * f["accuracy"]["head"][end] for end in ("low", "high")]}
+                 "device": f["device"], "errors": f["test_images"] - f["test_correct"]}
                 for f in study.budgets(name)
             ]  # fmt: skip
     return found
+
+
+def largest_p(first: int, last: int) -> str:
+    """The most that McNemar's exact two-sided p can be for two networks with so many errors on the same images, as
+    text: it is largest where they share none, for the shared ones say nothing of a difference."""
+    p = binomtest(first, first + last).pvalue if first + last else 1.0
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"
 
 
 def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
@@ -230,7 +260,8 @@ def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
         "train_error": train_error(groups), "ten_fold": ten_fold(groups),
         "by_scale": by_scale(groups, controls, margins_of(runs, name), again_of(runs, name)),
         "variants": variants(runs, name, groups),
-        "corrected": families(groups, controls), "confused": most_confused(groups.get("arcface", {})),
+        "corrected": families(groups, controls, variants_of(runs, name)),
+        "confused": most_confused(groups.get("arcface", {})),
         "longer": longer(runs, name),
     }  # fmt: skip
 
@@ -244,7 +275,7 @@ def content(results: Path) -> dict[str, Any]:
     splits = sorted({run.held_out for run in runs if run.held_out})
     held_out = {name: {s: group(runs, dataset=name, dim=DIM, held_out=s, extra="") for s in splits}
                 for name in DATASETS}  # fmt: skip
-    quoted = papers()
+    quoted, found_budgets = papers(), budgets(results)
     loss, measure = OVERVIEW
     return {
         "level": f"{LEVEL:.0%}".replace("%", " %"), "dim": DIM, "runs": len(runs), "failed": failed,
@@ -257,10 +288,11 @@ def content(results: Path) -> dict[str, Any]:
                  for name, dims in flat.items()},
         "low": {name: low_tables(runs, name) for name in DATASETS},
         "dimension": {name: dimension_table(runs, name) for name in DATASETS},
-        "margins_kept": margins_kept(runs),
+        "margins_kept": margins_kept(runs), "along": along_scale(results, "mnist"),
         "open": open_tables(held_out), "open_corrected": corrected(held_out), "claims": claims(main, held_out),
         "papers": quoted, "paper_angles": paper_angles(quoted), "scale_share": scale_share(quoted),
-        "benchmark": benchmark(results), "budgets": budgets(results),
+        "benchmark": benchmark(results), "budgets": found_budgets,
+        "budget_p": {name: largest_p(rows[0]["errors"], rows[-1]["errors"]) for name, rows in found_budgets.items()},
         "sensitivity": sensitivity(results), "plane": plane(results), "recipe": recipe(results),
         "crowded_warmup": f"{100 * CROWDED['margin_warmup']:g} %",
     }  # fmt: skip

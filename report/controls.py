@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from choices import LOSSES, Margins
+from plot_scales import margins_in
 from report.facts import (
     DATASETS,
     DIM,
@@ -19,12 +20,12 @@ from report.facts import (
     paired,
 )
 
-KEPT_OF = ("control", "again", "longer")  # parts of the study; the main tables' runs, grids and budgets are too many
+KEPT_OF = ("control", "scale", "again", "longer")  # parts of the study; the tables, grids and budgets are too many
 
 
 def controls_of(runs: list[Run], dataset: str) -> list[dict]:
     """Groups of norm-softmax runs at scales beyond the recipe's, made to be compared with margin losses at the same."""
-    runs = [run for run in runs if run.facts.get("part") != "again"]  # see again_of
+    runs = [run for run in runs if run.facts.get("part") not in ("again", "scale")]  # see again_of and scales.py
     names = sorted({run.extra for run in runs if re.fullmatch(r"scale=[\d.]+", run.extra)})
     found = [group(runs, dataset=dataset, dim=DIM, held_out="", extra=name).get("norm-softmax") for name in names]
     return [members for members in found if members]
@@ -39,6 +40,7 @@ def again_of(runs: list[Run], dataset: str) -> dict | None:
 
 def margins_of(runs: list[Run], dataset: str) -> list[dict]:
     """Groups of margin losses at another scale than the recipe's, with a margin of their own."""
+    runs = [run for run in runs if run.facts.get("part") != "scale"]  # see scales.py
     named = sorted({(list(LOSSES).index(run.loss), run.extra) for run in runs
                     if re.fullmatch(r"scale=[\d.]+-margin=[\d.]+", run.extra)}, reverse=True)  # fmt: skip
     found = [group(runs, dataset=dataset, dim=DIM, held_out="", extra=name).get(list(LOSSES)[at]) for at, name in named]
@@ -46,7 +48,7 @@ def margins_of(runs: list[Run], dataset: str) -> list[dict]:
 
 
 def by_scale(groups: dict, controls: list[dict], margins: list[dict], again: dict | None = None) -> list[dict]:
-    """NSL at every scale it was run at, margins at other scales, AdaCos and ArcFace: accuracy, angles, EER.
+    """NSL at the recipe's and the controls' scales, margins at other scales, AdaCos and ArcFace: accuracy, angles, EER.
 
     With EER minus ArcFace's and minus NSL's at the recipe's scale, and accuracy minus softmax's; elsewhere: as the
     function of that name. again: NSL at the recipe's scale once more, where the table's runs were made elsewhere; rows
@@ -78,25 +80,40 @@ def by_scale(groups: dict, controls: list[dict], margins: list[dict], again: dic
     return rows
 
 
-def variants(runs: list[Run], dataset: str, groups: dict) -> dict[str, dict | None]:
-    """Two losses once more with other margins: the combined form with ArcFace's second preset and Li-ArcFace without a
-    margin. Accuracy, angles and EER; accuracy, Intra and EER minus those of the table's run of that loss (`own`) and of
-    its NSL (`plain`), paired by seed. None for one that was not run."""
+VARIANTS = {"cm2": ("combined", "margin=cm2", "CM2"), "line": ("li-arcface", "margin=0", "Li-ArcFace without margin")}
 
-    def variant(loss: str, extra: str) -> dict | None:
-        found = group(runs, dataset=dataset, dim=DIM, held_out="", extra=extra).get(loss)
+
+def variants_of(runs: list[Run], dataset: str) -> dict[str, dict]:
+    """Groups of runs by the name in VARIANTS, those that were run: two losses once more with other margins, the
+    combined form with ArcFace's second preset and Li-ArcFace without a margin."""
+    found = {name: group(runs, dataset=dataset, dim=DIM, held_out="", extra=extra).get(loss)
+             for name, (loss, extra, _) in VARIANTS.items()}  # fmt: skip
+    return {name: members for name, members in found.items() if members}
+
+
+def variants(runs: list[Run], dataset: str, groups: dict) -> dict[str, dict | None]:
+    """VARIANTS: accuracy, angles and EER; accuracy, Intra and EER minus those of the table's run of that loss (`own`),
+    of its NSL (`plain`) and of softmax, paired by seed. `beside_arcface`: of Li-ArcFace the table's run, with its
+    margin, minus ArcFace's. None for one that was not run."""
+    stored = variants_of(runs, dataset)
+
+    def variant(name: str) -> dict | None:
+        loss, found = VARIANTS[name][0], stored.get(name)
         if not found:
             return None
         cells = {name: cell(found, MEASURES[name]) for name in ("accuracy", "intra", "inter", "eer")}
         minus: dict[str, Any] = {}
-        for key, other in (("own", loss), ("plain", "norm-softmax")):
+        for key, other in (("own", loss), ("plain", "norm-softmax"), ("softmax", "softmax")):
             pairs = {name: paired(found, groups[other], MEASURES[name]) if other in groups else None
                      for name in ("accuracy", "intra", "eer")}  # fmt: skip
             minus[key] = pairs if all(pairs.values()) else None
         place = elsewhere(found, groups[loss]) if loss in groups else None
-        return {"settings": mean_settings(found), "n": len(found), "cells": cells, "elsewhere": place, **minus}
+        both = loss in groups and "arcface" in groups
+        return {"title": VARIANTS[name][2], "settings": mean_settings(found), "n": len(found), "cells": cells,
+                "elsewhere": place, "beside_arcface": paired(groups[loss], groups["arcface"], MEASURES["eer"])
+                if both else None, **minus}  # fmt: skip
 
-    return {"cm2": variant("combined", "margin=cm2"), "line": variant("li-arcface", "margin=0")}
+    return {name: variant(name) for name in VARIANTS}
 
 
 def elsewhere(members: dict[int, dict], table: dict[int, dict]) -> str | None:
@@ -114,17 +131,23 @@ def margins_kept(runs: list[Run]) -> list[dict]:
     and ArcFace's, on training and test images, and by how many degrees the median one is ahead."""
     found: dict[tuple, list[Run]] = {}
     for run in runs:
-        if run.facts.get("part") in KEPT_OF and run.dim == DIM and not run.held_out and "margins_kept" in run.facts:
+        if (
+            run.dataset in DATASETS
+            and run.facts.get("part") in KEPT_OF
+            and run.dim == DIM
+            and not run.held_out
+            and "margins_kept" in run.facts
+        ):
             found.setdefault((DATASETS.index(run.dataset), list(LOSSES).index(run.loss), run.extra), []).append(run)
     rows = []
-    for _, members in sorted(found.items()):
+    for _, members in sorted(found.items(), key=lambda one: (*one[0][:2], one[1][0].facts["scale"] or 0, one[0][2])):
         members, _ = alike(members)
         of_seed = {run.seed: run.facts for run in members}
         first = members[0].facts
         rows.append({
             "dataset": members[0].dataset, "loss": first["loss"], "title": LOSSES[first["loss"]].title,
             "settings": mean_settings(of_seed), "n": len(of_seed), "epochs": first["epochs"],
-            "margin": Margins(first["m1"], first["m2"], first["m3"]) != Margins(),
+            "margin": margins_in(first) != Margins(),
             "cells": [cell(of_seed, MEASURES[name]) for name in TABLES["kept"]],
         })  # fmt: skip
     return rows

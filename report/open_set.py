@@ -62,8 +62,9 @@ def open_tables(held_out: dict[str, dict[str, dict]]) -> list[dict[str, Any]]:
          "verdicts": {measure: {base: open_verdicts(groups, base, measure) for base in ("softmax", "norm-softmax")}
                       for measure in ("eer", "rank_1")},
          "collapse": collapse(groups, "eer"), "collapse_rank_1": collapse(groups, "rank_1"),
-         "collapse_margins": collapse({loss: members for loss, members in groups.items() if LOSSES[loss].own_margin},
-                                      "eer"),
+         **{f"collapse_margins{name}": collapse(
+             {loss: members for loss, members in groups.items() if LOSSES[loss].own_margin}, measure)
+            for name, measure in (("", "eer"), ("_rank_1", "rank_1"))},
          "minus_plain": minus_plain(groups), "by_seed": by_seed(groups), "extremes": extremes(groups)}
         for name, by_split in held_out.items()
         for split, groups in by_split.items()

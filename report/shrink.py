@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-COLOURS = 128
+COLOURS = 64
 
 
 def shrink(pdf: bytes) -> bytes:

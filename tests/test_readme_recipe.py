@@ -39,8 +39,9 @@ def test_what_the_recipe_is_made_of_is_what_was_measured():
                           ("margins, none and 0.4", ({"m2": 0.0}, {"m2": 0.4}))):  # fmt: skip
         found = " and ".join(tried(change, seed=0) for change in changes)
         assert f"| other {said} (seed 0) | {found} | the same |" in TEXT
-    large = tried(fast | {"scale": 6.0, "m2": 0.1}, 0.995)
-    assert f"| s = 6 with a margin of 0.1 (two seeds) | {large} | third row: {rows[2]} |" in TEXT
+    large, bare = tried(fast | {"scale": 6.0, "m2": 0.1}, 0.995), tried(fast | {"m2": 0.0}, 0.995)
+    assert f"| no margin (two seeds) | {bare} | third row: {rows[2]} |" in TEXT
+    assert f"| s = 6 with a margin of 0.1 (two seeds) | {large} | the same |" in TEXT
     narrower = [tried({"epochs": epochs, "widths": list(widths)}) for epochs, widths in (
         (13, (64, 192, 256)), (17, (48, 192, 192)), (13.4, (32, 256, 256)), (27, (32, 128, 256)),
         (14.4, (32, 192, 384)))]  # fmt: skip
@@ -55,6 +56,7 @@ def test_what_the_recipe_is_made_of_is_what_was_measured():
     said = f"at first (seed 0) | {of_two[0]} and {of_two[1]} | third row, seed 0: {tried(fast, 0.995, seed=0)} |"
     assert said in TEXT
     for said, changes in (
+        ("no margin, for 7.3 epochs", deep | {"epochs": 7.3, "m2": 0.0}),
         ("no residual connection", {"momentum": 0.8, "depth": 3, "epochs": 7.4}),
         ("mirroring every other epoch in place of at random", deep | {"epochs": 7.3, "flip": "alternating"}),
         ("a narrower first half for 10.9 epochs", deep | {"epochs": 10.9, "widths": [48, 192, 256]}),

@@ -6,7 +6,9 @@ import pytest
 
 import benchmark
 from command_helpers import assert_refused
-from runs import RunError, read_json
+from plot_data import Study
+from results_helpers import facts_of
+from runs import RunError, read_json, write_json
 
 
 def test_the_kind_of_trouble_is_told_with_the_remedy(tmp_path, monkeypatch):
@@ -34,6 +36,14 @@ def test_the_kind_of_trouble_is_told_with_the_remedy(tmp_path, monkeypatch):
 def test_the_mark_that_windows_editors_put_first_is_no_damage(tmp_path):
     (tmp_path / "a.json").write_text('{"a": "ë"}', encoding="utf-8-sig")
     assert read_json(tmp_path / "a.json") == {"a": "ë"}
+
+
+def test_a_stored_result_is_not_mended_by_training_a_run_folder(tmp_path):
+    facts = facts_of()
+    del facts["verification"]
+    write_json(tmp_path / "mnist-arcface-2d-seed0.json", facts)
+    with pytest.raises(RunError, match=r"lacks figures or is damaged: delete it and run experiments.py again$"):
+        Study(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["damaged.json", "folder", "none/benchmark.json"])

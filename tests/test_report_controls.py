@@ -49,6 +49,37 @@ def test_the_second_preset_is_compared_with_the_first_seed_by_seed(tmp_path):
     assert of_set["mnist"]["variants"]["line"] is None and of_set["cifar10"]["variants"]["cm2"] is None
 
 
+def test_both_variants_are_among_what_holm_corrects_for(tmp_path):
+    for seed in range(3):
+        more = 0.0001 * seed
+        stored(tmp_path, "", loss="softmax", seed=seed, accuracy=0.98, verification={"eer": 0.05})
+        stored(tmp_path, "", loss="norm-softmax", seed=seed, accuracy=0.98 + more, verification={"eer": 0.05})
+        stored(tmp_path, "", loss="arcface", seed=seed, accuracy=0.98 - more, verification={"eer": 0.05}, m2=0.5)
+        own = {"seed": seed, "accuracy": 0.99 + more, "verification": {"eer": 0.06 + more}}
+        stored(tmp_path, "-margin=cm2", loss="combined", m1=0.9, m2=0.4, m3=0.15, **own)
+        stored(tmp_path, "-margin=0", loss="li-arcface", **own)
+    one = content.content(tmp_path)["main"]["mnist"]
+    both = ["CM2", "Li-ArcFace without margin"]
+    assert one["corrected"]["softmax"] == {"tested": 4, "single": 2, "kept": both, "above": both}
+    assert one["corrected"]["nsl_eer"] == {"tested": 2, "single": 1, "kept": ["CM2"], "above": ["CM2"]}
+    assert one["corrected"]["arcface_eer"]["kept"] == ["Li-ArcFace without margin"]
+    assert one["variants"]["line"]["softmax"]["accuracy"]["verdict"] == "higher"
+    for path in tmp_path.glob("*-margin=*.json"):  # made where the table was not
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"device": "cuda, NVIDIA H200"}))
+    assert content.content(tmp_path)["main"]["mnist"]["corrected"]["softmax"]["tested"] == 2
+
+
+def test_a_control_of_the_embedded_digits_beside_mnist_is_passed_over(tmp_path):
+    figures = {"own": 0.9, "arcface": 0.8, "lead": {"0.5": 1.0}}
+    more = {"part": "control", "margins_kept": {"train": figures, "test": figures}}
+    stored(tmp_path, "", loss="arcface")
+    small = run(dataset="mnist-5k", **more)
+    (tmp_path / "mnist-5k-arcface-512d-seed0-scale=4.json").write_text(json.dumps(small))
+    assert content.content(tmp_path)["margins_kept"] == []
+    stored(tmp_path, "-scale=4", loss="arcface", scale=4.0, **more)
+    assert [row["dataset"] for row in content.content(tmp_path)["margins_kept"]] == ["mnist"]
+
+
 def test_a_control_from_elsewhere_is_said_to_be():
     table = groups_of(arcface=[0.9, 0.9])["arcface"]
     for metrics in table.values():

@@ -1,6 +1,7 @@
 """The statistics behind the report's tables: differences, verdicts, claims, and which runs are compared."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -171,16 +172,29 @@ def test_longer_runs_are_compared_with_each_other(tmp_path):
 def test_what_epochs_buy_is_told_in_their_order(tmp_path):
     for epochs, accuracy, seconds in ((7, 0.99, 70.4), (2, 0.97, 20.0), (20, 0.995, 200.0)):
         name = "mnist-arcface-512d-seed0" + (f"-epochs={epochs}" if epochs != 7 else "")
-        (tmp_path / f"{name}.json").write_text(json.dumps(run(accuracy=accuracy, epochs=epochs, train_seconds=seconds)))
+        facts_of_run = run(accuracy=accuracy, epochs=epochs, train_seconds=seconds, test_correct=round(1e4 * accuracy))
+        (tmp_path / f"{name}.json").write_text(json.dumps(facts_of_run))
     found = content.budgets(tmp_path)
     assert list(found) == ["mnist"]
     assert [(r["epochs"], r["accuracy"], r["seconds"]) for r in found["mnist"]] == [
         (2, "97.00", "20"), (7, "99.00", "70"), (20, "99.50", "200")
     ]  # fmt: skip
-    assert found["mnist"][0]["ends"] == pytest.approx([92, 100])
-    again = run(accuracy=0.98, epochs=7, train_seconds=60.0)
+    assert found["mnist"][0]["errors"] == 300
+    again = run(accuracy=0.98, epochs=7, train_seconds=60.0, test_correct=9800)
     (tmp_path / "mnist-arcface-512d-seed0-epochs=7.json").write_text(json.dumps(again))
     assert [r["epochs"] for r in content.budgets(tmp_path)["mnist"]] == [2, 7, 20]
+
+
+def test_the_p_of_two_networks_is_the_largest_that_shared_errors_allow():
+    def mcnemar(first: int, last: int) -> float:
+        """Two-sided, from the binomial coefficients: errors of one network alone fall on either with equal chance."""
+        n, k = first + last, min(first, last)
+        return min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
+
+    for first, last in ((54, 30), (12, 9), (40, 41)):
+        largest = max(mcnemar(first - shared, last - shared) for shared in range(min(first, last) + 1))
+        assert content.largest_p(first, last) == f"{largest:.3f}"
+    assert content.largest_p(200, 20) == "<0.001" and content.largest_p(0, 0) == "1.000"
 
 
 def test_devices_are_told_by_threads_and_maker():

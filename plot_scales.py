@@ -1,0 +1,145 @@
+"""Along the scale: what a margin and a straight line do that another scale does not."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from choices import LOSSES, Margins
+from plot_compare import equal_error, same_recipe
+from plot_data import Drawn, NotStored, Study, most_alike, seeds_of
+from plot_style import HALO, data_title, log_ticks, loss_style, margin_texts
+from plot_tables import key_of
+
+PARTS = ("main", "control", "scale")  # of the study: what follows the recipe but for scale and margin
+MARKERS = {"norm-softmax": "o", "arcface": "s", "li-arcface": "^"}
+MOST = 3  # times the smallest mean error: what the last panel shows
+OTHERS = {"color": "#7F7F7F", "marker": "D", "markersize": 4, "linestyle": "none", "markerfacecolor": "none"}
+
+
+class Family(NamedTuple):
+    """One loss with one margin along the scale."""
+
+    loss: str
+    title: str  # 'ArcFace (m₂ = 0.5)'
+    scales: dict[float, list[dict]]  # the runs at each scale, by seed
+
+
+def tightness(facts: dict) -> float:
+    """Intra, in degrees."""
+    return facts["angles"]["test"]["intra"]
+
+
+def separation(facts: dict) -> float:
+    """Inter, in degrees."""
+    return facts["angles"]["test"]["inter"]
+
+
+INTRA, INTER, ERROR = "Intra, degrees", "Inter, degrees", "equal error rate, %"
+
+
+def families(study: Study, dataset: str = "mnist") -> list[Family]:
+    """Normalised softmax, ArcFace with the table's margin and Li-ArcFace without one, at 512 dimensions, those that are
+    stored: each alike but for scale and seed. NotStored where none of them has two scales."""
+    groups = study.main(dataset)
+    if "arcface" not in groups:
+        raise NotStored(f"ArcFace runs on {dataset} at 512 dimensions")
+    first = groups["arcface"][0]
+    wanted = {"norm-softmax": Margins(), "arcface": margins_in(first), "li-arcface": Margins()}
+    runs = [f for f in study.runs if f["part"] in PARTS and f["dataset"] == dataset and not f["unseen_classes"]]
+    runs = same_recipe([f for f in runs if f["embedding_dim"] == first["embedding_dim"]], first)
+    found = []
+    for loss, margins in wanted.items():
+        of_loss = [f for f in runs if f["loss"] == loss and margins_in(f) == margins]
+        scales = {
+            scale: sorted(most_alike([f for f in of_loss if f["scale"] == scale], key_of), key=lambda f: f["seed"])
+            for scale in sorted({f["scale"] for f in of_loss})
+        }
+        if scales:
+            found.append(Family(loss, family_title(of_loss[0]), scales))
+    if max((len(family.scales) for family in found), default=0) < 2:
+        raise NotStored(f"runs at several scales on {dataset} at 512 dimensions")
+    return found
+
+
+def margins_in(facts: dict) -> Margins:
+    """A run's margins."""
+    return Margins(facts["m1"], facts["m2"], facts["m3"])
+
+
+def family_title(facts: dict) -> str:
+    """'ArcFace (m₂ = 0.5)'; of Li-ArcFace without a margin, that it has none."""
+    loss = LOSSES[facts["loss"]]
+    words = margin_texts(facts) or (["no margin"] if loss.own_margin else [])
+    return loss.title + (f" ({', '.join(words)})" if words else "")
+
+
+def scales(study: Study) -> Drawn:
+    """Intra, Inter and equal error rate against the scale, and the last against the first, for three kinds of logit."""
+    found = families(study)
+    runs_at = [runs for family in found for runs in family.scales.values()]
+    first = runs_at[0][0]
+    figure, panels = plt.subplots(2, 2, figsize=(7.0, 4.9))
+    *along, tight = panels.flat
+    for axes, (name, read) in zip(along, ((INTRA, tightness), (INTER, separation), (ERROR, equal_error)), strict=True):
+        _draw_lines(axes, found, None, read)
+        axes.set(xscale="log", yscale="linear" if name == INTER else "log", xlabel="scale s", ylabel=name)
+        axes.set_xticks(ticks := sorted({s for family in found for s in family.scales}), [f"{s:g}" for s in ticks])
+        axes.minorticks_off()
+    _draw_lines(tight, found, tightness, equal_error)
+    others = _draw_others(tight, study, first)
+    tight.set(xscale="log", yscale="log", xlabel=INTRA, ylabel=ERROR)
+    log_ticks(tight.xaxis)
+    errors = [np.mean([equal_error(f) for f in runs]) for runs in runs_at]
+    if cut := max(errors) > MOST * min(errors):
+        tight.set_ylim(top=MOST * min(errors))
+    for axes in panels.flat:
+        axes.grid(alpha=0.3)
+        if axes.get_yscale() == "log":
+            log_ticks(axes.yaxis)
+    handles, names = tight.get_legend_handles_labels()
+    figure.legend(handles, names, loc="lower center", ncols=4, fontsize=8)
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
+    beside = f" Diamonds: means of {', '.join(others)} in the main table." if others else ""
+    return Drawn(
+        figure,
+        f"{data_title(first)}, 512 dimensions, {first['epochs']} epochs, "
+        f"{seeds_of({str(at): runs for at, runs in enumerate(runs_at)})}: Intra, the mean angle of "
+        "a test image to its class mean, Inter, the mean over classes of the smallest angle of their mean to another, "
+        "and the equal error rate over all pairs of test images, by scale; and the last against the first, with the "
+        "scale beside each mean. Lines join means, small marks are runs; all axes but Inter's are logarithmic."
+        f"{beside}{f' There, errors over {MOST * min(errors):.1f} % are cut off.' if cut else ''}",
+    )
+
+
+def _draw_lines(axes, found: list[Family], read_x: Callable | None, read_y: Callable) -> None:
+    """A line a family through the means of its scales, and its runs; read_x: None for the scale, which is then not
+    written beside each mean."""
+    for family in found:
+        look = {"color": loss_style(family.loss)["color"], "marker": MARKERS[family.loss]}
+        means = [
+            (s if read_x is None else np.mean([read_x(f) for f in runs]), np.mean([read_y(f) for f in runs]))
+            for s, runs in family.scales.items()
+        ]
+        axes.plot(*zip(*means, strict=True), **look, markersize=5, linewidth=1.3, label=family.title)
+        for (s, runs), mean in zip(family.scales.items(), means, strict=True):
+            across = [s if read_x is None else read_x(f) for f in runs]
+            axes.plot(across, [read_y(f) for f in runs], **look, markersize=3, linestyle="none", alpha=0.45)
+            if read_x is not None:
+                below = family.loss == "arcface"  # where normalised softmax's are above
+                axes.annotate(f"{s:g}", mean, (5, -10 if below else 4), textcoords="offset points", fontsize=7.5,
+                              color=look["color"], path_effects=HALO, annotation_clip=True)  # fmt: skip
+
+
+def _draw_others(axes, study: Study, first: dict) -> list[str]:
+    """The main table's other losses with a margin, of the recipe of `first`, unjoined; returns their names."""
+    drawn: list[str] = []
+    for loss, members in study.main(first["dataset"]).items():
+        runs = same_recipe(members, first)
+        if LOSSES[loss].own_margin and loss != "arcface" and runs:
+            label = None if drawn else "other margins"
+            x, y = (np.mean([read(f) for f in runs]) for read in (tightness, equal_error))
+            axes.plot(x, y, **OTHERS, label=label)
+            drawn.append(LOSSES[loss].title)
+    return drawn
