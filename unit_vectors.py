@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.floating]
 Ints = NDArray[np.integer]
 T = TypeVar("T")
+MOST_AT_ONCE = 4  # each may hold a class of training images in float64, several times over
 
 
 def as_matrix(values: ArrayLike, name: str, width: int | None = None) -> Array:
@@ -43,8 +44,8 @@ def chunks(count: int, chunk: int) -> list[slice]:
 
 
 def in_threads(work: Callable[..., T], *parts: Iterable) -> list[T]:
-    """work(...) on each of the parts at the same time, as map() does: NumPy lets other threads run while it sorts."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    """work(...) on each of the parts at the same time, as map() does: NumPy lets other threads run meanwhile."""
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_AT_ONCE)) as pool:
         return list(pool.map(work, *parts))
 
 
