@@ -1,8 +1,8 @@
 """Measure speed and memory, side by side with what a user would pick instead: python benchmark.py [PART ...]
 
 Every comparison alternates its sides (A B A B) in one process and gives the median of the ratios with their range,
-because a machine's speed drifts more than most differences. Parts: throughput, head, evaluation, commands. Results go
-to report/results/benchmark.json, with the machine; a part measured again replaces its old figures only.
+because a machine's speed drifts more than most differences. Parts: throughput, head, accuracy, evaluation, commands.
+Results go to report/results/benchmark.json, with the machine; a part measured again replaces its old figures only.
 """
 
 import os
@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def machine() -> dict:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__,
+        **{name: version(name) for name in ("torchvision", "pytorch-metric-learning")},  # compared with
     }  # fmt: skip
 
 
@@ -135,7 +137,10 @@ def head_memory(name: str, classes: int) -> float | None:
 
 
 def head(data_dir: Path, rounds: int, seconds: float) -> dict:
-    """What the heads cost: beside a linear layer, by number of classes, and as a share of a training step."""
+    """What the heads cost: beside a linear layer, by number of classes, and as a share of a training step.
+
+    Memory at the most classes alone: with fewer it drowns in what PyTorch itself takes.
+    """
     import benchmark_sides as part
 
     result: dict = {"batch": part.HEAD_BATCH, "embedding_dim": part.HEAD_DIM, "classes": {}, "share_of_step": {}}
@@ -179,6 +184,23 @@ def evaluation(data_dir: Path, rounds: int, seconds: float) -> dict:
             took, memory = in_child(evaluate_once, str(folder), data_dir)
             result[facts["dataset"]] = {"seconds": took, "peak_mb": memory, "test_images": facts["test_images"],
                                         "train_images": facts["train_images"]}  # fmt: skip
+    return result
+
+
+def accuracy(data_dir: Path, rounds: int, seconds: float) -> dict:
+    """Time to accuracy: the study's ArcFace runs of several lengths, as they are stored; nothing is trained here."""
+    from plot_data import NotStored, Study, head_accuracy
+
+    study, result = Study(STORE.parent), {}
+    for name in ("mnist", "cifar10"):
+        try:
+            result[name] = [
+                {"epochs": f["epochs"], "seconds": f["train_seconds"], "accuracy": head_accuracy(f), "seed": f["seed"],
+                 "device": f["device"]}
+                for f in study.budgets(name)
+            ]  # fmt: skip
+        except NotStored as wanting:
+            print(f"left out {name}: no {wanting}: run experiments.py --only budget", flush=True)
     return result
 
 
@@ -228,6 +250,10 @@ def describe(part: str, found: dict) -> str:
         for name, one in ((k, v) for k, v in found.items() if k != "machine"):
             memory = "" if one["peak_mb"] is None else f", {one['peak_mb']:.0f} MB"
             lines.append(f"{name:8} measured anew in {one['seconds']:.1f} s{memory}")
+    elif part == "accuracy":
+        for name, runs in ((k, v) for k, v in found.items() if k != "machine"):
+            lines += [f"{name:8} {one['epochs']:3} epochs {one['seconds']:7.0f} s {one['accuracy']:6.2f} %, seed "
+                      f"{one['seed']}, {one['device']}" for one in runs]  # fmt: skip
     else:
         lines = [f"{name:28} {spent:6.2f} s" for name, spent in found.items() if name != "machine"]
     return "\n".join(f"{part}: {line}" for line in lines)
@@ -239,7 +265,7 @@ def in_child(work: Callable, *arguments):
         return pool.submit(work, *arguments).result()
 
 
-PARTS = {"throughput": throughput, "head": head, "evaluation": evaluation, "commands": commands}
+PARTS = {"throughput": throughput, "head": head, "accuracy": accuracy, "evaluation": evaluation, "commands": commands}
 
 
 @command_line("benchmark.py")
@@ -264,7 +290,7 @@ def main() -> int:
         measured = in_child(PARTS[part], flags.data_dir, flags.rounds, flags.seconds)
         if not measured:  # nothing there to measure: older figures stay
             continue
-        found[part] = measured | {"machine": machine()}
+        found[part] = measured if part == "accuracy" else measured | {"machine": machine()}  # those runs name theirs
         write_json(flags.store, found)
         print(describe(part, found[part]), flush=True)
     return 0

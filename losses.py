@@ -29,6 +29,7 @@ INTERIOR_EPS = {torch.float32: 1e-7, torch.float64: 1e-15}
 NORM_EPS = 1e-8  # a shorter vector has no direction: its cosines are 0 and no gradient reaches it
 FLOOR = 0.1  # the smallest scale AdaCos may find
 ROWS = 2048  # class weights at a time: what stays in a processor's cache
+ENTRIES = 1 << 16  # of an array at a time, likewise
 
 
 def sine_of(cosine: Tensor) -> Tensor:
@@ -134,6 +135,35 @@ class CosineLogits(torch.autograd.Function):
         return grad_x, grad_w, None, None, None
 
 
+class AngleLogits(torch.autograd.Function):
+    """s (pi - 2 theta) / pi from cos(theta), any shape.
+
+    By hand: autograd would keep five arrays of that shape, where d theta / d cos = -1 / sin(theta) needs one. Where
+    sin(theta) is as good as 0 there is no direction to turn in, and no gradient.
+    """
+
+    @staticmethod
+    def forward(ctx, cosine: Tensor, scale: float):
+        logits = torch.empty_like(cosine, memory_format=torch.contiguous_format)
+        for entries in chunks(cosine.numel(), ENTRIES):
+            logits.view(-1)[entries] = angle_of(cosine.reshape(-1)[entries])
+        ctx.scale = scale
+        ctx.save_for_backward(cosine)
+        return logits.mul_(-2 * scale / math.pi).add_(scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        (cosine,) = ctx.saved_tensors
+        result = torch.empty_like(cosine, memory_format=torch.contiguous_format)
+        smallest = INTERIOR_EPS[cosine.dtype] ** 0.5
+        for entries in chunks(cosine.numel(), ENTRIES):
+            sine = sine_of(cosine.reshape(-1)[entries])
+            slope = torch.where(sine > smallest, 2 * ctx.scale / math.pi / sine, 0.0)
+            torch.mul(grad.reshape(-1)[entries], slope, out=result.view(-1)[entries])
+        return result, None
+
+
 class SoftmaxHead(nn.Module):
     """Plain softmax: logits W x, neither side normalised, no bias (CosFace Sec. 3.1)."""
 
@@ -187,11 +217,11 @@ class LiArcFaceHead(CosineHead):
 
     def forward(self, embeddings: Tensor, labels: Tensor | None = None) -> Tensor:
         with torch.autocast(embeddings.device.type, enabled=False):
-            theta = angle_of(self.cosines(embeddings))
+            logits = AngleLogits.apply(self.cosines(embeddings), self.scale)
             if labels is not None:
-                margin = torch.full_like(theta[:, :1], self.active_margins().m2)
-                theta = theta.scatter_add(1, labels.unsqueeze(1), margin)
-            return self.scale * (1 - 2 / math.pi * theta)
+                less = -2 * float(self.scale) / math.pi * self.active_margins().m2
+                logits.scatter_add_(1, labels.unsqueeze(1), torch.full_like(logits[:, :1], less))
+            return logits
 
 
 class AdaCosHead(CosineHead):
@@ -217,7 +247,7 @@ class AdaCosHead(CosineHead):
     def update_scale(self, cosine: Tensor, labels: Tensor) -> None:
         """s = ln(B_avg) / cos(min(pi/4, median theta_y)); B_avg as a logsumexp, for exp(s cos) overflows early."""
         target = cosine.gather(1, labels.unsqueeze(1))
-        others = (self.scale * cosine).scatter(1, labels.unsqueeze(1), -math.inf)
+        others = (self.scale * cosine).scatter_(1, labels.unsqueeze(1), -math.inf)
         log_b_avg = torch.logsumexp(others.flatten(), 0) - math.log(len(cosine))
         scale = log_b_avg / angle_of(target).median().clamp_max(math.pi / 4).cos()
         self.scale.copy_(scale.clamp(FLOOR, self.ceiling))
@@ -227,7 +257,7 @@ class AdaCosHead(CosineHead):
             cosine = self.cosines(embeddings)
             if labels is not None and self.training:
                 self.update_scale(cosine, labels)
-            return self.scale.to(cosine.dtype) * cosine
+            return cosine.mul_(self.scale.to(cosine.dtype))
 
 
 def build_head(

@@ -10,6 +10,8 @@ import benchmark_sides
 from benchmark_work import work_of_100_mb
 from command_helpers import assert_refused
 from data import DataError, Dataset
+from results_helpers import facts_of
+from runs import read_json, write_json
 
 
 def test_alternating_sides_gives_medians_and_ratios_to_the_first():
@@ -49,6 +51,20 @@ def test_the_users_pick_trains():
     data = Dataset("toy", "", "", images, labels, images[:4], labels[:4], tuple("abcd"))
     pick = benchmark_sides.users_pick(data, (4, 4, 4), 2, 2, True)
     assert pick(3) > 0
+
+
+def test_time_to_accuracy_is_that_of_the_stored_budgets(command, monkeypatch, tmp_path):
+    for epochs, accuracy in ((5, 0.9), (2, 0.8)):
+        name = "mnist-arcface-512d-seed0" + ("-epochs=2" if epochs == 2 else "")
+        facts = facts_of(dim=512, epochs=epochs, accuracy=accuracy, train_seconds=2.0 * epochs, part="budget")
+        write_json(tmp_path / f"{name}.json", facts)
+    monkeypatch.setattr(benchmark, "STORE", tmp_path / "benchmark.json")
+    monkeypatch.setattr(benchmark, "in_child", lambda work, *arguments: work(*arguments))
+    done = command(benchmark.main, "accuracy", "--store", tmp_path / "benchmark.json")
+    assert done.status == 0 and "left out cifar10: no ArcFace runs" in done.out
+    found = read_json(tmp_path / "benchmark.json")["accuracy"]
+    assert [(one["epochs"], one["seconds"], one["accuracy"]) for one in found["mnist"]] == [(2, 4, 80), (5, 10, 90)]
+    assert {"torchvision", "pytorch-metric-learning", "torch"} <= benchmark.machine().keys()
 
 
 def test_what_is_not_there_to_measure_is_left_out_and_older_figures_stay(command, monkeypatch, tmp_path):

@@ -144,6 +144,27 @@ def test_heads_leave_autocast(loss):
         assert inside.dtype == torch.float32 and torch.equal(inside, head(*args))
 
 
+@pytest.mark.parametrize("entries", [1, 5, 1000])
+def test_the_angle_made_in_parts_is_autograd_s(monkeypatch, entries):
+    monkeypatch.setattr(losses, "ENTRIES", entries)
+    torch.manual_seed(0)
+    start, upstream = torch.rand(9, 7, dtype=torch.float64) * 2 - 1, torch.randn(7, 9, dtype=torch.float64)
+    found = []
+    for by_hand in (True, False):
+        cosine = start.clone().requires_grad_()
+        turned = cosine.T  # not contiguous
+        logits = losses.AngleLogits.apply(turned, 5.0) if by_hand else 5 * (1 - 2 / math.pi * turned.acos())
+        logits.backward(upstream)
+        found.append((logits.detach(), cosine.grad))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+    ends = torch.tensor([-1.0, 1.0, 1.0 + 1e-6], dtype=torch.float32, requires_grad=True)
+    logits = losses.AngleLogits.apply(ends, 5.0)
+    torch.testing.assert_close(logits.detach(), torch.tensor([-5.0, 5.0, 5.0]), rtol=0, atol=2e-3)
+    logits.sum().backward()
+    assert torch.equal(ends.grad, torch.zeros(3))
+
+
 @pytest.mark.parametrize("rows", [1, 3, 7, 100])
 @pytest.mark.parametrize("needed", ["both", "embeddings", "weights"])
 def test_the_gradient_made_in_parts_is_autograd_s(monkeypatch, rows, needed):
