@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
+from metrics import centred
 from plot_data import Drawn, NotStored, Study
 from plot_style import data_title, loss_title
 from recipes import Settings
@@ -23,7 +24,8 @@ def is_stored_run(facts: dict, study: Study, name: str) -> bool:
 
 
 def images_and_angles(study: Study, dataset: str, output_dir: Path, data_dir: Path) -> tuple:
-    """Metrics, test images uint8 [N, H, W, C], labels [N] and angles to every class weight [N, C] in degrees.
+    """Metrics, test images uint8 [N, H, W, C], labels [N], angles in degrees to every class weight [N, C] and to the
+    centre of the own class [N], the mean direction of its test images.
 
     Of the study's ArcFace run at 512 dimensions, seed 0. NotStored when its folder or its data are not at hand.
     """
@@ -44,9 +46,10 @@ def images_and_angles(study: Study, dataset: str, output_dir: Path, data_dir: Pa
     try:
         cosines = np.clip(unit(arrays["embeddings"]) @ unit(arrays["weights"]).T, -1, 1)
         labels = arrays["labels"]
+        to_centre = np.degrees(centred(arrays["embeddings"], labels, np.unique(labels)).angles)
     except BAD_CONTENT as error:
         raise RunError(f"{folder / 'embeddings.npz'} is damaged ({error}): train that run again") from None
-    return facts, data.test_images.permute(0, 2, 3, 1).numpy(), labels, np.degrees(np.arccos(cosines))
+    return facts, data.test_images.permute(0, 2, 3, 1).numpy(), labels, np.degrees(np.arccos(cosines)), to_centre
 
 
 def show(axes, image: np.ndarray, text: str = "") -> None:
@@ -59,19 +62,19 @@ def show(axes, image: np.ndarray, text: str = "") -> None:
 
 
 def nearest_and_farthest(study: Study, dataset: str, output_dir: Path, data_dir: Path) -> Drawn:
-    """The test images nearest to and farthest from their own class weight, a row a class."""
-    facts, images, labels, angles = images_and_angles(study, dataset, output_dir, data_dir)
+    """The test images nearest to and farthest from the centre of their class, a row a class."""
+    facts, images, labels, _, to_centre = images_and_angles(study, dataset, output_dir, data_dir)
     count = len(facts["classes"])
     figure, panels = plt.subplots(count, 2 * SHOWN + 1, figsize=(0.78 * (2 * SHOWN + 1), 0.95 * count + 0.4))
     for c, line in enumerate(panels):
         members = np.flatnonzero(labels == c)
-        order = members[np.argsort(angles[members, c], kind="stable")]
+        order = members[np.argsort(to_centre[members], kind="stable")]
         for axes in line:
             axes.axis("off")
         near, far = order[:SHOWN], order[-SHOWN:]
         for axes, i in zip((*line[: len(near)], *line[len(line) - len(far) :]), (*near, *far), strict=True):
             axes.axis("on")
-            show(axes, images[i], f"{angles[i, c]:.0f}°")
+            show(axes, images[i], f"{to_centre[i]:.0f}°")
         line[0].set_ylabel(facts["classes"][c], fontsize=9, rotation=0, ha="right", va="center")
     panels[0, SHOWN // 2].set_title("nearest", fontsize=9)
     panels[0, SHOWN + 1 + SHOWN // 2].set_title("farthest", fontsize=9)
@@ -79,13 +82,14 @@ def nearest_and_farthest(study: Study, dataset: str, output_dir: Path, data_dir:
     return Drawn(
         figure,
         f"{data_title(facts)}, {loss_title(facts)}, {facts['embedding_dim']} dimensions, seed {facts['seed']}: the "
-        "test images nearest to (left) and farthest from (right) the weight of their own class, with that angle.",
+        "test images nearest to (left) and farthest from (right) the centre of their own class, the mean "
+        "direction of its test images, with that angle.",
     )
 
 
 def worst_mistakes(study: Study, dataset: str, output_dir: Path, data_dir: Path) -> Drawn:
     """The test images most surely predicted as another class, with both angles."""
-    facts, images, labels, angles = images_and_angles(study, dataset, output_dir, data_dir)
+    facts, images, labels, angles, _ = images_and_angles(study, dataset, output_dir, data_dir)
     own, predicted = angles[np.arange(len(labels)), labels], angles.argmin(1)
     wrong = np.flatnonzero(predicted != labels)
     if not len(wrong):

@@ -11,7 +11,7 @@ from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea
 from matplotlib.patches import Wedge
 
 from plot_data import Drawn, NotStored, Study
-from plot_sphere import best_view, draw_sphere
+from plot_sphere import apart, best_view, draw_sphere
 from plot_style import HALO, channels, class_colour, data_title, loss_title, name_size
 from runs import BAD_CONTENT, STORE_ANEW, RunError
 from unit_vectors import unit
@@ -22,7 +22,9 @@ FRAMES = 6
 # Inches: a figure's heading, a panel's title of two lines, a figure's edges, what keeps names from the titles below.
 HEAD, TITLE, SIDE, GAP = 0.34, 0.42, 0.15, 0.06
 SAME = 0.14  # radians between two directions that share one name
+ROOM_INSIDE = (0.3, 0.5)  # radians that a digit's or two letters' name takes inside a circle
 CLOSE = 0.5  # radians between two directions whose names would overlap
+STRIP_NAMES, STRIP_ROOM = 0.7, 2.4  # of a frame's names: their size, and their room beside that on a grid's sphere
 
 
 class NotFitting(Exception):
@@ -101,10 +103,14 @@ def draw_circle(axes, points: Points) -> None:
     directions, names = unit(points.weights), initials(points.classes)
     for c, direction in enumerate(directions):
         axes.plot([0, direction[0]], [0, direction[1]], color=class_colour(c), linewidth=0.9)
-    for group in _together(directions, names) if names else []:
-        place = 0.72 * unit(directions[group].sum(0)[None])[0]
-        part = 0.9 if names[0] != points.classes[0] else 1.0  # two letters take more room than a digit
-        _label(axes, place, names, *group, part=part)
+    groups = _together(directions, names) if names else []
+    short = bool(names) and names[0] != points.classes[0]  # two letters take more room than a digit
+    middles = [unit(directions[group].sum(0)[None])[0] for group in groups]
+    rooms = ROOM_INSIDE[1 if short else 0] * np.array([len(group) for group in groups])
+    at = _spread(np.array([np.arctan2(y, x) for x, y in middles]), rooms)
+    for group, angle in zip(groups, at, strict=True):
+        place = 0.72 * np.array((np.cos(angle), np.sin(angle)))
+        _label(axes, place, names, *group, part=0.9 if short else 1.0)
     axes.add_patch(Wedge((0, 0), 1, 0, 360, width=0.004, color="black"))
     axes.set(xlim=(-2, 2), ylim=(-2, 2))
 
@@ -170,6 +176,19 @@ def _together(directions: np.ndarray, names: list[str]) -> list[list[int]]:
     if len(groups) > 1 and angles[order[0]] + 2 * np.pi - angles[order[-1]] < SAME:
         groups[0] = groups.pop() + groups[0]  # across the half turn
     return [sorted(group, key=lambda c: directions[c][0]) for group in groups]
+
+
+def _spread(angles: np.ndarray, rooms: np.ndarray) -> np.ndarray:
+    """Angles [G] of names around a circle, moved apart until each has its room [G], or its part of the circle."""
+    rooms = rooms * min(1.0, 2 * np.pi / max(rooms.sum(), 1e-9))
+    order, moved = np.argsort(angles), angles.copy()
+    for _ in range(200):  # a move can bring a new pair together; rounds settle it
+        for here, after in zip(order, np.roll(order, -1), strict=True):
+            lack = (rooms[here] + rooms[after]) / 2 - (moved[after] - moved[here]) % (2 * np.pi)
+            if here != after and lack > 1e-6:
+                moved[here] -= lack / 2
+                moved[after] += lack / 2
+    return moved
 
 
 def _label(axes, place: np.ndarray, names: list[str], *group: int, box: bool = False, part: float = 1.0) -> None:
@@ -250,8 +269,8 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
     first = panels[0].facts
     view = best_view([points.weights for points in panels]) if dim == 3 else (0.0, 0.0)
     draw: tuple[Callable, ...] = (draw_raw, draw_circle) if dim == 2 else (partial(draw_sphere, seen_from=view),)
-    width = 1.8 if dim == 2 and max(map(len, panels[0].classes)) <= 2 else 2.0  # long names stand out on both sides
     long = max(map(len, panels[0].classes)) > 2
+    width = (1.8 if dim == 2 else 2.0) + (0.2 if long else 0.0)  # long names stand out on both sides
     figure, places = panel_grid(len(panels), len(draw), width, 3 * SIDE if long and dim == 3 else SIDE)
     heading = f"{data_title(first)}: {dim}-D test embeddings and class weights"
     figure.suptitle(heading, fontsize=12, y=1 - 0.05 / figure.get_figheight())
@@ -275,8 +294,9 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
         f"{' Names side by side share nearly one direction.' if joint and dim == 2 else ''}"
     )
     sphere = (
-        "Embeddings scaled to length 1, all seen from one side, the far side fainter; a labelled ray along each "
-        "class weight. Points near the rim look denser than they are."
+        "Embeddings scaled to length 1, all seen from one side, the far side fainter; a labelled ray along each class "
+        "weight, a ringed dot at each class centre, the mean direction of its test images. Points near the rim look "
+        "denser than they are."
     )
     return Drawn(
         figure,
@@ -311,9 +331,11 @@ def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", 
             axes.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect="equal")
             axes.set_title("start" if epoch == 0 else f"epoch {epoch}", fontsize=9, pad=9)
         directions = unit(points.weights)
-        for c, factor in enumerate(_staggered(directions, points.classes)):
-            part = 1.0 if len(points.classes[c]) <= 2 else 0.7  # these panels are half as wide as a grid's
-            _label(axes, 1.36 * factor * reach * directions[c], points.classes, c, part=part)
+        at, part = 1.36 * _staggered(directions, points.classes)[:, None] * directions, 1.0
+        if max(map(len, points.classes)) > 2:  # these panels are half as wide as a grid's
+            at, part = apart(at, points.classes, STRIP_ROOM), STRIP_NAMES
+        for c, place in enumerate(at):
+            _label(axes, reach * place, points.classes, c, part=part)
         line[0].text(-0.06, 0.5, loss_title(facts).partition(" (")[0], transform=line[0].transAxes, rotation=90,
                      ha="right", va="center", fontsize=9)  # fmt: skip
     figure.tight_layout()

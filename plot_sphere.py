@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from metrics import class_centres
 from plot_style import HALO, class_colour, name_size
 from unit_vectors import unit
 
@@ -38,7 +39,8 @@ def best_view(weights: Iterable[np.ndarray]) -> tuple[float, float]:
 
 
 def draw_sphere(axes, points, seen_from: tuple[float, float]) -> None:
-    """3-D embeddings scaled to length 1, on a wire sphere; a labelled ray along each class weight.
+    """3-D embeddings scaled to length 1, on a wire sphere; a labelled ray along each class weight, a ringed dot at each
+    class's centre, the mean direction of its samples.
 
     points: plot_points.Points; seen_from: elevation and azimuth in degrees, as of `best_view`.
     """
@@ -50,6 +52,15 @@ def draw_sphere(axes, points, seen_from: tuple[float, float]) -> None:
     for side, alpha in ((~near, 0.07), (near, 0.35)):
         colours = [class_colour(c) for c in points.y[side]]
         axes.scatter(*x[side].T, c=colours, s=2, alpha=alpha, linewidths=0, depthshade=False, rasterized=True)
+    present = np.unique(points.y)
+    for c, centre in zip(present, class_centres(points.x, points.y, present), strict=True):
+        ring = {
+            "edgecolors": "black",
+            "linewidths": 0.7,
+            "depthshade": False,
+            "alpha": 1.0 if centre @ view > 0 else 0.4,
+        }
+        axes.scatter(*centre, c=class_colour(c), s=16, **ring)
     directions = unit(points.weights)
     seen = 1.3 * directions @ np.stack((right, up)).T
     moves = apart(seen, points.classes) - seen
@@ -68,13 +79,14 @@ def draw_sphere(axes, points, seen_from: tuple[float, float]) -> None:
     axes.axis("off")
 
 
-def apart(places: np.ndarray, names: list[str]) -> np.ndarray:
-    """Places [C, 2] on a sphere of radius 1, names moved up or down until none covers another."""
+def apart(places: np.ndarray, names: list[str], room: float = 1.0) -> np.ndarray:
+    """Places [C, 2] on a sphere of radius 1, names moved up or down until none covers another; room: how many times as
+    much of a radius they take as on a sphere in a grid."""
     places = places.copy()
     if len(names) > MOST_APART:  # there is no room for so many
         return places
-    wide = np.array([len(name) * name_size(name) * LETTER for name in names])
-    high = np.array([name_size(name) * LINE for name in names])
+    wide = room * np.array([len(name) * name_size(name) * LETTER for name in names])
+    high = room * np.array([name_size(name) * LINE for name in names])
     for _ in range(100):  # a move can make a new pair overlap; a few rounds settle it
         before = places.copy()
         for a, b in itertools.combinations(range(len(names)), 2):

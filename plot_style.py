@@ -22,7 +22,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from choices import LOSSES, Margins
 from runs import make_folder, write_whole
 
-# Okabe and Ito's eight (jfly.uni-koeln.de/color), then a grey and a brown; every class is also labelled in the picture.
+# Okabe and Ito's (jfly.uni-koeln.de/color) without their yellow, too light on paper, and three that none of these is
+# taken for by colour-blind eyes: a moss, a violet and a brown. Every class is also labelled in the picture.
 CLASS_COLOURS = (
     "#0072B2",
     "#E69F00",
@@ -30,10 +31,10 @@ CLASS_COLOURS = (
     "#D55E00",
     "#56B4E9",
     "#CC79A7",
-    "#B8A800",
+    "#98B867",
     "#000000",
-    "#7F7F7F",
-    "#8C510A",
+    "#8A2BE2",
+    "#7A3512",
 )
 SIGNS = {"m1": "m₁", "m2": "m₂", "m3": "m₃"}  # of the margins, in titles and captions
 HALO = [withStroke(linewidth=1.5, foreground="white")]  # names that overlap others stay readable
@@ -64,7 +65,7 @@ def loss_style(loss: str) -> dict:
     index = list(LOSSES).index(loss)
     dashes = ((), (5, 1), (1, 1), (3, 1, 1, 1), (), (7, 1, 1, 1), (5, 1, 1, 1, 1, 1), (2, 1))
     line = (0, dashes[index]) if dashes[index] else "-"
-    colours = ("#7F7F7F", "#000000", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00")
+    colours = ("#7A3512", "#000000", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00")
     return {"color": colours[index], "linestyle": line, "linewidth": 2.3 if loss == "arcface" else 1.5}
 
 

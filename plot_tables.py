@@ -6,6 +6,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from choices import FOLDER_SIZE, LOSSES, NATIVE_SIZE, WITHOUT_SCALE, Margins
 from plot_style import channels, data_title, loss_title, save
@@ -23,6 +25,7 @@ FIGURES = (
     ("MAP@R, %", "map_at_r", 2),
 )
 COLUMNS = ("Loss", "d", "epochs", "seeds", "head, %", *(title for title, _, _ in FIGURES))
+POINTS, PAD = 7.5, 0.06  # of a table's text, and inches beside a column's: the study's tables fit A4 across
 MOST_NAMED = 10  # held-out classes in a row's title; of more it gives the number
 NOTE = (
     "Last epoch, no margin when predicting. ±: standard deviation over seeds; [ ]: 95 % interval of one run. d: "
@@ -178,6 +181,12 @@ def head_cell(row: dict) -> str:
     return text + (f" [{row['head_interval'][0]:.2f}, {row['head_interval'][1]:.2f}]" if row["head_interval"] else "")
 
 
+def text_width(text: str, weight: str = "normal") -> float:
+    """Inches that a line of a table takes."""
+    font = FontProperties(weight=weight, size=POINTS)
+    return text_to_path.get_text_width_height_descent(text, font, False)[0] / 72
+
+
 def draw_table(rows: list[dict], title: str, folder: Path, name: str, kind: str) -> Path:
     """Draw rows of `table_rows` as folder/name.kind."""
     cells = []
@@ -193,23 +202,28 @@ def draw_table(rows: list[dict], title: str, folder: Path, name: str, kind: str)
                 *figures,
             ]
         )
-    widths = np.array([max(len(line[i]) for line in (COLUMNS, *cells)) + 3.5 for i in range(len(COLUMNS))], float)
-    figure = plt.figure(figsize=(widths.sum() * 0.072, 0.9 + 0.24 * (len(cells) + 1)))
-    axes = figure.add_axes((0.01, 0.0, 0.98, 1.0))
+    widths = np.array([
+        max(text_width(COLUMNS[i], "bold"), *(text_width(line[i]) for line in cells)) + 2 * PAD
+        for i in range(len(COLUMNS))
+    ])  # fmt: skip
+    figure = plt.figure(figsize=(widths.sum() + 2 * PAD, 0.75 + 0.2 * (len(cells) + 1)))
+    edge = PAD / figure.get_figwidth()
+    axes = figure.add_axes((edge, 0.0, 1 - 2 * edge, 1.0))
     axes.axis("off")
     axes.set(xlim=(0, widths.sum()), ylim=(-len(cells) - 2.4, 2.2))
     lefts = np.concatenate(([0], widths.cumsum()[:-1]))
     for i, line in enumerate((COLUMNS, *cells)):
         for j, text in enumerate(line):
-            x = lefts[j] + 0.5 if j == 0 else lefts[j] + widths[j] - 0.5
-            axes.text(x, -i, text, ha="left" if j == 0 else "right", va="center", weight="bold" if i == 0 else "normal")
+            x = lefts[j] + PAD if j == 0 else lefts[j] + widths[j] - PAD
+            look = {"ha": "left" if j == 0 else "right", "weight": "bold" if i == 0 else "normal", "fontsize": POINTS}
+            axes.text(x, -i, text, va="center", **look)
     for y, width in ((0.55, 1.0), (-0.5, 0.6), (-len(cells) - 0.5, 1.0)):
         axes.axhline(y, color="black", linewidth=width)
     for i, (row, above) in enumerate(pairwise(rows), 1):
         if row["embedding_dim"] != above["embedding_dim"]:
             axes.axhline(-i - 0.5, color="black", linewidth=0.3)
-    axes.text(0.5, 1.3, title, weight="bold", fontsize=10)
-    axes.text(0.5, -len(cells) - 1.5, NOTE, fontsize=8, va="center", color="#444444")
+    axes.text(PAD, 1.3, title, weight="bold", fontsize=9)
+    axes.text(PAD, -len(cells) - 1.5, NOTE, fontsize=6.5, va="center", color="#444444")
     return save(figure, folder, name, kind)
 
 

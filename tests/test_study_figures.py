@@ -78,6 +78,7 @@ def results(tmp_path_factory):
     for margin in (0.5, 0.8):
         store(folder, f"mnist-arcface-2d-seed0-scale=16-margin={margin:g}-epochs=2", arrays_of(2), part="plane",
               scale=16.0, m2=margin, epochs=2)  # fmt: skip
+    store(folder, "mnist-arcface-512d-seed0-scale=8", dim=512, part="scale", scale=8.0)
     entry = {loss: {"median": 1e-3, "peak_mb": 100.0} for loss in ("linear", *LOSSES)}
     head = {"batch": 256, "embedding_dim": 512, "classes": {"10": entry, "100000": entry}, "machine": {"threads": 2}}
     write_json(folder / "benchmark.json", {"head": head})
@@ -290,7 +291,7 @@ def test_test_images_are_chosen_by_their_angle(tmp_path, monkeypatch):
         fingerprint, test_images = facts_of()["fingerprint"], images
 
     monkeypatch.setattr(data, "load_dataset", lambda *args, **kwargs: Data)
-    _, _, found, angles = plot_images.images_and_angles(study, "mnist", tmp_path, "data")
+    _, _, found, angles, to_centre = plot_images.images_and_angles(study, "mnist", tmp_path, "data")
     np.testing.assert_allclose(angles[np.arange(n), found], degrees, atol=1e-6)
     mistakes = plot_images.worst_mistakes(study, "mnist", tmp_path, "data")
     wrong = int((degrees > 45).sum())
@@ -298,7 +299,12 @@ def test_test_images_are_chosen_by_their_angle(tmp_path, monkeypatch):
     shown = [axes.get_xlabel() for axes in mistakes.figure.axes if axes.get_xlabel()]
     assert "apple: 103°\npear: 13°" in shown and len(shown) == min(plot_images.MISTAKES, wrong)
     near = plot_images.nearest_and_farthest(study, "mnist", tmp_path, "data")
-    assert [a.get_xlabel() for a in near.figure.axes if a.get_xlabel()][2 * plot_images.SHOWN - 1] == "103°"
+    first = degrees[found == 0]
+    middle = np.degrees(np.angle(np.exp(1j * np.radians(first)).mean()))
+    np.testing.assert_allclose(to_centre[found == 0], abs(first - middle), atol=1e-6)
+    row = [a.get_xlabel() for a in near.figure.axes if a.get_xlabel()][: 2 * plot_images.SHOWN]
+    ends = sorted(abs(first - middle))
+    assert row == [f"{angle:.0f}°" for angle in (*ends[: plot_images.SHOWN], *ends[-plot_images.SHOWN :])]
     monkeypatch.setattr(plot_images, "SHOWN", 8)  # there are 12 of a class: some in both halves, none missing
     plot_images.nearest_and_farthest(study, "mnist", tmp_path, "data")
     monkeypatch.setattr(plot_images, "SHOWN", 13)
