@@ -27,6 +27,7 @@ def catalogue(study, output_dir: Path, data_dir: Path) -> dict[str, Callable]:
     import plot_compare
     import plot_cost
     import plot_diagram
+    import plot_filmstrip
     import plot_images
     import plot_open_set
     import plot_plane
@@ -41,7 +42,7 @@ def catalogue(study, output_dir: Path, data_dir: Path) -> dict[str, Callable]:
     for dataset in DATASETS:
         for dim in (2, 3):
             figures[f"embeddings_{dim}d_{dataset}"] = partial(plot_points.grid, study, dataset, dim)
-        figures[f"filmstrip_{dataset}"] = partial(plot_points.filmstrip, study, dataset)
+        figures[f"filmstrip_{dataset}"] = partial(plot_filmstrip.filmstrip, study, dataset)
         for name in ("training_curves", "target_angles", "roc", "pair_angles", "confusion"):
             figures[f"{name}_{dataset}"] = partial(getattr(plot_training, name), study, dataset)
         figures[f"scale_or_margin_{dataset}"] = partial(plot_compare.scale_or_margin, study, dataset)

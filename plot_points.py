@@ -1,4 +1,4 @@
-"""Embeddings as pictures: 2-D raw and on the circle, 3-D on the sphere, others as a map; grids and filmstrip."""
+"""Embeddings as pictures: 2-D raw and on the circle, 3-D on the sphere, others as a map; grids of all losses."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,21 +10,19 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea
 from matplotlib.patches import Wedge
 
-from plot_data import Drawn, NotStored, Study
-from plot_sphere import apart, best_view, draw_sphere
+from plot_data import Drawn, Study
+from plot_sphere import best_view, draw_space, draw_sphere
 from plot_style import HALO, channels, class_colour, data_title, loss_title, name_size
 from runs import BAD_CONTENT, STORE_ANEW, RunError
 from unit_vectors import unit
 
 MAP_SAMPLES = 2000  # what t-SNE lays out in seconds
 MAP_SEED = 0
-FRAMES = 6
 # Inches: a figure's heading, a panel's title of two lines, a figure's edges, what keeps names from the titles below.
 HEAD, TITLE, SIDE, GAP = 0.34, 0.42, 0.15, 0.06
 SAME = 0.14  # radians between two directions that share one name
 ROOM_INSIDE = (0.3, 0.5)  # radians that a digit's or two letters' name takes inside a circle
 CLOSE = 0.5  # radians between two directions whose names would overlap
-STRIP_NAMES, STRIP_ROOM = 0.7, 2.4  # of a frame's names: their size, and their room beside that on a grid's sphere
 
 
 class NotFitting(Exception):
@@ -75,16 +73,16 @@ def draw_raw(axes, points: Points) -> None:
     reach = float(np.quantile(np.linalg.norm(points.x, axis=1), 0.999)) or 1.0
     for c, direction in enumerate(unit(points.weights)):
         axes.plot([0, reach * direction[0]], [0, reach * direction[1]], color=class_colour(c), linewidth=0.7)
-    _scatter(axes, points, points.x)
+    scatter(axes, points, points.x)
     directions = unit(points.weights)
-    factors = _staggered(directions, points.classes)
+    factors = staggered(directions, points.classes)
     for group in _together(directions, points.classes):
         factor, direction = factors[group[0]], unit(directions[group].sum(0)[None])[0]
         place = 1.13 * factor * reach * direction
         if factor > 1:  # a name further out is led to its ray
             ends = reach * np.stack((direction, (factor - 0.02) * direction)).T
             axes.plot(*ends, color=class_colour(group[0]), linewidth=0.6, linestyle=":")
-        _label(axes, place, points.classes, *group)
+        label(axes, place, points.classes, *group)
     edge = (1.13 * factors.max() + 0.17) * reach  # room for the names
     axes.set(xlim=(-edge, edge), ylim=(-edge, edge))
 
@@ -110,7 +108,7 @@ def draw_circle(axes, points: Points) -> None:
     at = _spread(np.array([np.arctan2(y, x) for x, y in middles]), rooms)
     for group, angle in zip(groups, at, strict=True):
         place = 0.72 * np.array((np.cos(angle), np.sin(angle)))
-        _label(axes, place, names, *group, part=0.9 if short else 1.0)
+        label(axes, place, names, *group, part=0.9 if short else 1.0)
     axes.add_patch(Wedge((0, 0), 1, 0, 360, width=0.004, color="black"))
     axes.set(xlim=(-2, 2), ylim=(-2, 2))
 
@@ -133,12 +131,12 @@ def draw_map(axes, points: Points) -> None:
     perplexity = min(30.0, max(2.0, (len(x) - 1) / 4))
     place = TSNE(metric="cosine", perplexity=perplexity, random_state=MAP_SEED, init="pca").fit_transform(x)
     cut = Points(points.facts, {"embeddings": place, "labels": y, "weights": np.zeros((len(points.classes), 2))})
-    _scatter(axes, cut, place, alpha=0.6, size=4)
+    scatter(axes, cut, place, alpha=0.6, size=4)
     for c in np.unique(y):
-        _label(axes, np.median(place[y == c], axis=0), points.classes, c, box=True)
+        label(axes, np.median(place[y == c], axis=0), points.classes, c, box=True)
 
 
-def _scatter(axes, points: Points, x: np.ndarray, alpha: float = 0.25, size: float = 2) -> None:
+def scatter(axes, points: Points, x: np.ndarray, alpha: float = 0.25, size: float = 2) -> None:
     """All points at once in a fixed random order, so that no class hides the others."""
     order = np.random.default_rng(0).permutation(len(x))
     colours = np.array([class_colour(c) for c in points.y])[order]
@@ -147,7 +145,7 @@ def _scatter(axes, points: Points, x: np.ndarray, alpha: float = 0.25, size: flo
     axes.axis("off")
 
 
-def _staggered(directions: np.ndarray, names: list[str]) -> np.ndarray:
+def staggered(directions: np.ndarray, names: list[str]) -> np.ndarray:
     """Factors [C] for the distance of each class's name: long names of neighbouring directions take turns."""
     factors = np.ones(len(directions))
     if max(map(len, names)) <= 2:
@@ -191,7 +189,7 @@ def _spread(angles: np.ndarray, rooms: np.ndarray) -> np.ndarray:
     return moved
 
 
-def _label(axes, place: np.ndarray, names: list[str], *group: int, box: bool = False, part: float = 1.0) -> None:
+def label(axes, place: np.ndarray, names: list[str], *group: int, box: bool = False, part: float = 1.0) -> None:
     """Names of one class or several, side by side, each in its colour. part: of their usual size, in a small panel."""
     styles = [{"color": class_colour(c), "weight": "bold", "path_effects": HALO, "fontsize": part * name_size(names[c])}
               for c in group]  # fmt: skip
@@ -205,9 +203,9 @@ def _label(axes, place: np.ndarray, names: list[str], *group: int, box: bool = F
 
 
 def run_panels(points: Points):
-    """The figure of one run alone: its embedding as it is, or as a map."""
+    """The figure of one run alone: its embedding as it is and by direction, or as a map."""
     flat = points.dim <= 2
-    figure = plt.figure(figsize=(9, 5) if flat else (6, 6.4))
+    figure = plt.figure(figsize=(9, 5) if points.dim <= 3 else (6, 6.4))
     figure.suptitle(points.heading())
     if points.dim == 1:  # on a line the angle is a sign: lift it to the plane
         points.x, points.weights = (np.hstack((a, np.zeros_like(a))) for a in (points.x, points.weights))
@@ -220,7 +218,12 @@ def run_panels(points: Points):
         raw.set_title("embeddings; rays: class weights")
         circle.set_title("directions: density outward, class weights inward")
     elif points.dim == 3:
-        draw_sphere(figure.add_subplot(projection="3d"), points, best_view([points.weights]))
+        view = best_view([points.weights])
+        for place, draw, title in ((1, draw_space, "embeddings; rays: class weights"),
+                                   (2, draw_sphere, "directions; ringed: class centres")):  # fmt: skip
+            axes = figure.add_subplot(1, 2, place, projection="3d")
+            draw(axes, points, view)
+            axes.set_title(title)
     else:
         axes = figure.subplots()
         draw_map(axes, points)
@@ -303,45 +306,4 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
         f"{data_title(first)}, all {first['test_images']:,} test images in {dim} dimensions, one run a loss (seed "
         f"{first['seed']}, {first['epochs']} epochs, net of {channels(first)} channels); above each panel its test "
         f"accuracy. {flat if dim == 2 else sphere}",
-    )
-
-
-def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", "norm-softmax", "arcface")) -> Drawn:
-    """The same 2,000 test images in 2-D before training and after some of the epochs, a row a loss."""
-    rows = [f for f in study.drawn(dataset, 2) if f["loss"] in losses and "snapshot_embeddings" in study.arrays(f)]
-    if not rows:
-        raise NotStored(f"2-D runs on {dataset} with snapshots")
-    figure, panels = plt.subplots(len(rows), FRAMES, figsize=(1.2 * FRAMES, 1.3 * len(rows) + 0.3), squeeze=False)
-    for line, facts in zip(panels, rows, strict=True):
-        arrays = study.arrays(facts)
-        states = arrays["snapshot_embeddings"].astype(np.float32)
-        places = np.linspace(0, 1, FRAMES) ** 1.3  # denser at first, when most moves
-        chosen = np.unique((places * (len(states) - 1)).round().astype(int))
-        for axes in line:
-            axes.axis("off")
-        for axes, epoch in zip(line, chosen, strict=False):
-            shot = {"embeddings": states[epoch], "labels": arrays["snapshot_labels"],
-                    "weights": arrays["snapshot_weights"][epoch]}  # fmt: skip
-            points = Points(facts, shot)
-            reach = float(np.quantile(np.linalg.norm(points.x, axis=1), 0.99)) or 1.0
-            for c, direction in enumerate(unit(points.weights)):
-                axes.plot(*np.stack((np.zeros(2), 1.2 * reach * direction)).T, color=class_colour(c), linewidth=0.6)
-            _scatter(axes, points, points.x, alpha=0.4, size=1.5)
-            edge = reach * (1.5 if max(map(len, points.classes)) <= 2 else 1.85)  # room for names further out
-            axes.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect="equal")
-            axes.set_title("start" if epoch == 0 else f"epoch {epoch}", fontsize=9, pad=9)
-        directions = unit(points.weights)
-        at, part = 1.36 * _staggered(directions, points.classes)[:, None] * directions, 1.0
-        if max(map(len, points.classes)) > 2:  # these panels are half as wide as a grid's
-            at, part = apart(at, points.classes, STRIP_ROOM), STRIP_NAMES
-        for c, place in enumerate(at):
-            _label(axes, reach * place, points.classes, c, part=part)
-        line[0].text(-0.06, 0.5, loss_title(facts).partition(" (")[0], transform=line[0].transAxes, rotation=90,
-                     ha="right", va="center", fontsize=9)  # fmt: skip
-    figure.tight_layout()
-    return Drawn(
-        figure,
-        f"{data_title(rows[0])}: the same {len(arrays['snapshot_labels']):,} test images in two dimensions before and "
-        f"in the course of training, one run a loss (net of {channels(rows[0])} channels), with a ray along each class "
-        "weight; labelled in the last frame; every frame has its own scale, and 1 % of the points may lie outside it.",
     )

@@ -38,6 +38,33 @@ def best_view(weights: Iterable[np.ndarray]) -> tuple[float, float]:
     return max(VIEWS, key=smallest)
 
 
+def draw_space(axes, points, seen_from: tuple[float, float]) -> None:
+    """3-D embeddings as the network gives them, with a labelled ray along each class weight; arguments as of
+    `draw_sphere`."""
+    reach = float(np.quantile(np.linalg.norm(points.x, axis=1), 0.999)) or 1.0
+    order = np.random.default_rng(0).permutation(len(points.x))  # so that no class hides the others
+    colours = [class_colour(c) for c in points.y[order]]
+    axes.scatter(*points.x[order].T, c=colours, s=2, alpha=0.25, linewidths=0, depthshade=False, rasterized=True)
+    directions = unit(points.weights)
+    seen = 1.2 * directions @ np.stack(_axes_of(*seen_from)[1:]).T
+    for c, (direction, (_, higher)) in enumerate(zip(directions, apart(seen, points.classes) - seen, strict=True)):
+        axes.plot(*np.stack((np.zeros(3), reach * direction)).T, color=class_colour(c), linewidth=0.9)
+        place = reach * (1.2 * direction + higher * _axes_of(*seen_from)[2])
+        axes.text(*place, points.classes[c], fontsize=name_size(points.classes[c]), color=class_colour(c), ha="center",
+                  va="center", weight="bold", zorder=1000, path_effects=HALO)  # fmt: skip
+    _view(axes, reach, seen_from)
+
+
+def _view(axes, reach: float, seen_from: tuple[float, float]) -> None:
+    """Look at a ball of that radius without perspective."""
+    edge = (-0.8 * reach, 0.8 * reach)
+    axes.set(xlim=edge, ylim=edge, zlim=edge)
+    axes.set_box_aspect((1, 1, 1))
+    axes.set_proj_type("ortho")
+    axes.view_init(*seen_from)
+    axes.axis("off")
+
+
 def draw_sphere(axes, points, seen_from: tuple[float, float]) -> None:
     """3-D embeddings scaled to length 1, on a wire sphere; a labelled ray along each class weight, a ringed dot at each
     class's centre, the mean direction of its samples.
@@ -72,11 +99,7 @@ def draw_sphere(axes, points, seen_from: tuple[float, float]) -> None:
         style["alpha"] = min(1.0, shade + 0.2)  # a far class's name must not pass for that of the heap before it
         size, place = name_size(points.classes[c]), 1.3 * direction + higher * up
         axes.text(*place, points.classes[c], fontsize=size, path_effects=HALO, **style)
-    axes.set(xlim=(-0.8, 0.8), ylim=(-0.8, 0.8), zlim=(-0.8, 0.8))
-    axes.set_box_aspect((1, 1, 1))
-    axes.set_proj_type("ortho")
-    axes.view_init(*seen_from)
-    axes.axis("off")
+    _view(axes, 1.0, seen_from)
 
 
 def apart(places: np.ndarray, names: list[str], room: float = 1.0) -> np.ndarray:

@@ -215,8 +215,8 @@ def draw_table(rows: list[dict], title: str, folder: Path, name: str, kind: str)
     for i, line in enumerate((COLUMNS, *cells)):
         for j, text in enumerate(line):
             x = lefts[j] + PAD if j == 0 else lefts[j] + widths[j] - PAD
-            look = {"ha": "left" if j == 0 else "right", "weight": "bold" if i == 0 else "normal", "fontsize": POINTS}
-            axes.text(x, -i, text, va="center", **look)
+            place, weight = "left" if j == 0 else "right", "bold" if i == 0 else "normal"
+            axes.text(x, -i, text, ha=place, va="center", weight=weight, fontsize=POINTS)
     for y, width in ((0.55, 1.0), (-0.5, 0.6), (-len(cells) - 0.5, 1.0)):
         axes.axhline(y, color="black", linewidth=width)
     for i, (row, above) in enumerate(pairwise(rows), 1):

@@ -41,19 +41,17 @@ if TYPE_CHECKING:  # PyTorch takes seconds to load: the functions that need it d
 
 def finish(trainer: Trainer, dataset: Dataset, unseen: dict[str, Tensor], folder: Path, record: dict) -> None:
     """Embed the test set; write embeddings.npz, then metrics.json, which marks the run as finished."""
-    import torch
-
+    from evaluate import head_predictions
     from metrics import near_chance
 
     embeddings = trainer.embed(dataset.test_images)
     trainer.check(embeddings.sum(), trainer.epoch * trainer.steps_per_epoch, what="the sum of the embeddings")
-    with torch.no_grad():
-        predictions = trainer.head.eval().forward(embeddings.to(trainer.device)).argmax(1).cpu()
-    correct, count = int((predictions == dataset.test_labels).sum()), len(dataset.test_labels)
-    arrays = {"embeddings": embeddings, "labels": dataset.test_labels, "weights": trainer.head.weight.detach().cpu()}
+    tensors = {"embeddings": embeddings, "labels": dataset.test_labels, "weights": trainer.head.weight.detach().cpu()}
     if unseen:
-        arrays |= {"unseen_embeddings": trainer.embed(unseen["images"]), "unseen_labels": unseen["labels"]}
-    write_arrays(folder / "embeddings.npz", **{name: array.numpy() for name, array in arrays.items()})
+        tensors |= {"unseen_embeddings": trainer.embed(unseen["images"]), "unseen_labels": unseen["labels"]}
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    write_arrays(folder / "embeddings.npz", **arrays)
+    correct, count = int((head_predictions(arrays, trainer.settings.loss) == arrays["labels"]).sum()), len(embeddings)
     facts = {name: value for name, value in record.items() if name != "settings"}
     metrics = {
         **record["settings"], **facts, "scale": float(trainer.head.scale),

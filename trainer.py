@@ -28,7 +28,7 @@ WHITEN_IMAGES = 5000  # enough for the covariance of 2x2 patches
 # Images of up to 32 pixels. On a CPU larger batches leave the cache and are given fresh memory every time; elsewhere a
 # batch costs a transfer.
 EVAL_BATCH, EVAL_BATCH_ON_GPU = 100, 2000
-REPORT_EVERY = 20  # steps between looks at the loss: a look waits for the device
+REPORT_EVERY = 20  # steps between looks at the loss
 EXPLODED = 100  # times ln C + s: margins alone bring a bounded head's loss to about a tenth of this
 
 
@@ -156,6 +156,8 @@ class Trainer:
         order = torch.randperm(len(self.images), generator=random).to(self.device)
         total, correct = (torch.zeros((), device=self.device) for _ in range(2))
         label = f"epoch {self.epoch + 1}/{self.settings.epochs}"
+        # On a GPU whose looks nobody sees, none before the epoch's end: each waits until the GPU has caught up.
+        every = REPORT_EVERY if progress_bar or self.device.type == "cpu" else self.steps_per_epoch
         with tqdm(total=self.steps_per_epoch * self.batch, unit="img", desc=label, disable=not progress_bar) as bar:
             for i in range(self.steps_per_epoch):
                 self.schedule(self.epoch * self.steps_per_epoch + i)
@@ -165,7 +167,7 @@ class Trainer:
                 self.average(self.epoch * self.steps_per_epoch + i + 1)
                 total += loss
                 correct += right
-                if (i + 1) % REPORT_EVERY == 0 or i + 1 == self.steps_per_epoch:
+                if (i + 1) % every == 0 or i + 1 == self.steps_per_epoch:
                     limit = EXPLODED * (math.log(self.head.weight.shape[0]) + float(self.head.scale))
                     self.check(total / (i + 1), self.epoch * self.steps_per_epoch + i + 1, limit)
                     seen = (i + 1) * self.batch
