@@ -75,5 +75,5 @@ def plane_margins(study: Study) -> Drawn:
         f"side by side share a direction. The line is the bound, {bounds}; margin 0 is normalised softmax. Growing: "
         f"scale and margin grow over the first {100 * first['margin_warmup']:g} % of training; at once: "
         "both are full from the first step. "
-        f"{f'Grey: failed ({lost} of {len(each)}).' if lost else f'No run of {len(each)} is near chance.'}",
+        f"{f'Grey: failed ({lost} of {len(each)}).' if lost else f'None of these {len(each)} runs is near chance.'}",
     )

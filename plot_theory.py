@@ -53,7 +53,7 @@ def target_logit() -> Drawn:
         f"dashed in the loss's colour: the continuation where m₁ θ + m₂ > π ({', '.join(turned)}), which keeps the "
         "logit falling up to 180°; thin dotted: what cos(m₁ θ + m₂) − m₃ alone would do there, rewarding samples for "
         "moving away. Only the target's logit is changed; all other classes keep cos θ, the curve of normalised "
-        "softmax (for Li-ArcFace (π − 2θ)/π).",
+        "softmax, and of AdaCos at its own s (for Li-ArcFace (π − 2θ)/π); softmax's logit depends on lengths as well.",
     )
 
 

@@ -255,5 +255,5 @@ def confusion(study: Study, dataset: str) -> Drawn:
         figure,
         f"{data_title(facts)}, 512 dimensions: how often test images of a class (row) were predicted as another "
         f"(column), mean over {seeds_of({k: groups[k] for k in shown})}, rounded; no number where it is below a half; "
-        "colour: square root of the mistakes, each panel on its own scale.",
+        "colour: square root of the mistakes, each panel on its own scale; of the other losses in report/results/.",
     )

@@ -1,5 +1,6 @@
 """What each part of CIFAR-10's recipe is worth, from the runs on validation images that it was chosen by."""
 
+import re
 from pathlib import Path
 from statistics import fmean
 
@@ -50,6 +51,9 @@ def table(found: dict) -> dict:
                      "each": [number(value, 2) for value in values]})  # fmt: skip
     # One training may be stored with several means of its weights.
     tries = {(run["seed"], str(run["changed"])) for run in found["runs"] if run["dataset"] == "cifar10"}
-    settings = {"before": found["base"]["cifar10"]["momentum"], "momentum": DEEP["momentum"], "decay": DECAY,
-                "short": SHORT["epochs"]}  # fmt: skip
+    sizes, base = re.findall(r"\d[\d,]*", found["images"]["cifar10"]), found["base"]["cifar10"]
+    settings = {
+        "images": sizes[0], "others": sizes[1], "epochs": base["epochs"], "before": base["momentum"],
+        "momentum": DEEP["momentum"], "decay": DECAY, "short": SHORT["epochs"],
+    }  # fmt: skip
     return {"rows": rows, "tries": len(tries), "device": found["device"].removeprefix("cuda, "), "settings": settings}

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def tries(*runs: tuple) -> dict:
     """A stored search of (seed, changed, accuracy, decay or None, accuracy of the mean or None)."""
-    return {"device": "cuda, a card", "base": {"cifar10": {"momentum": 0.5}}, "runs": [
+    return {"device": "cuda, a card", "base": {"cifar10": {"momentum": 0.5, "epochs": 3}},
+            "images": {"cifar10": "7,000 to train on, 80 to test on"}, "runs": [
         {"dataset": "cifar10", "seed": seed, "changed": changed, "accuracy": accuracy}
         | ({"averaging": decay, "averaged_accuracy": mean} if decay else {})
         for seed, changed, accuracy, decay, mean in runs
@@ -43,6 +44,7 @@ def test_the_table_is_made_from_what_is_stored(tmp_path):
     found = recipe(tmp_path)
     assert found["tries"] == 5  # the rows but for one of two that are one training, and another seed
     assert found["device"] == "a card" and found["settings"]["before"] == 0.5
+    assert [found["settings"][name] for name in ("images", "others", "epochs")] == ["7,000", "80", 3]
     assert found["rows"][0] == {"key": "before", "mean": "51.50", "n": 2, "each": ["50.00", "53.00"]}
     # The second row is of the last weights of the runs whose mean makes the third.
     assert [row["mean"] for row in found["rows"][1:]] == ["52.00", "72.00", "73.00", "74.00"]
