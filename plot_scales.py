@@ -97,7 +97,7 @@ def scales(study: Study) -> Drawn:
     for axes in panels.flat:
         axes.grid(alpha=0.3)
         if axes.get_yscale() == "log":
-            log_ticks(axes.yaxis)
+            log_ticks(axes.yaxis, (1, 2, 3, 4, 5, 6) if axes is tight else (1, 2, 5))
     handles, names = tight.get_legend_handles_labels()
     figure.legend(handles, names, loc="lower center", ncols=4, fontsize=8)
     figure.tight_layout(rect=(0, 0.05, 1, 1))

@@ -41,7 +41,7 @@ def along_scale(results: Path, dataset: str) -> dict | None:
         if base:
             tested[f"{titles[loss]} at {scale:g}"] = raw_differences(members, base, MEASURES["eer"], same_scale=True)
         if loss != "norm-softmax" and plain:
-            row["near"] = nearest_in_tightness(members, plain)
+            row["near"] = nearest_in_tightness(scale, members, plain)
         rows.append(row)
     classes = len(next(iter(found[0].scales.values()))[0]["classes"])
     leads = {f"{s:g}": f"{lead(s, classes):.2f}" for s in sorted({s for _, s in by_seed})}
@@ -54,13 +54,15 @@ def lead(scale: float, classes: int) -> float:
     return math.log((classes - 1) * PROBABILITIES[0] / (1 - PROBABILITIES[0])) / scale
 
 
-def nearest_in_tightness(members: dict[int, dict], plain: dict[float, dict[int, dict]]) -> dict | None:
+def nearest_in_tightness(
+    own_scale: float, members: dict[int, dict], plain: dict[float, dict[int, dict]]
+) -> dict | None:
     """The scale of normalised softmax whose mean Intra is nearest to that of `members`, by ratio, that Intra, and EER
-    minus its, paired by seed. None where none is within a factor of TIGHT."""
+    minus its, paired by seed. None where none is within a factor of TIGHT, or where it is their own scale."""
     own = fmean(map(tightness, members.values()))
     apart = {scale: abs(math.log(fmean(map(tightness, runs.values())) / own)) for scale, runs in plain.items()}
     scale = min(apart, key=lambda s: apart[s])
-    if apart[scale] > math.log(TIGHT):
+    if apart[scale] > math.log(TIGHT) or scale == own_scale:
         return None
     return {"scale": f"{scale:g}", "intra": cell(plain[scale], MEASURES["intra"]),
             "eer": paired(members, plain[scale], MEASURES["eer"])}  # fmt: skip
