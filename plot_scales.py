@@ -109,7 +109,7 @@ def scales(study: Study) -> Drawn:
         "a test image to its class mean, Inter, the mean over classes of the smallest angle of their mean to another, "
         "and the equal error rate over all pairs of test images, by scale; and the last against the first, with the "
         "scale beside each mean. Lines join means, small marks are runs; all axes but Inter's are logarithmic."
-        f"{beside}{f' There, errors over {MOST * min(errors):.1f} % are cut off.' if cut else ''}",
+        f"{beside}{f' In the last panel errors over {MOST * min(errors):.1f} % are cut off.' if cut else ''}",
     )
 
 
@@ -127,8 +127,8 @@ def _draw_lines(axes, found: list[Family], read_x: Callable | None, read_y: Call
             across = [s if read_x is None else read_x(f) for f in runs]
             axes.plot(across, [read_y(f) for f in runs], **look, markersize=3, linestyle="none", alpha=0.45)
             if read_x is not None:
-                below = family.loss == "arcface"  # where normalised softmax's are above
-                axes.annotate(f"{s:g}", mean, (5, -10 if below else 4), textcoords="offset points", fontsize=7.5,
+                beside = {"norm-softmax": (-7, 6), "arcface": (5, -10), "li-arcface": (5, 4)}  # so that none meet
+                axes.annotate(f"{s:g}", mean, beside[family.loss], textcoords="offset points", fontsize=7.5,
                               color=look["color"], path_effects=HALO, annotation_clip=True)  # fmt: skip
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from choices import LOSSES
+from choices import LOSSES, Margins
 from plot_data import LEVEL, NotStored, Study, head_accuracy
-from plot_style import channels, data_title, settings_text
+from plot_scales import margins_in
+from plot_style import channels, data_title
 from recipes import CROWDED, Settings
 from report.claims import claims, paper_angles, papers, scale_share
 from report.controls import (
@@ -37,6 +38,7 @@ from report.facts import (
     group,
     margin_verdicts,
     margins_minus_plain,
+    mean_settings,
     number,
     paired,
     raw_differences,
@@ -50,7 +52,7 @@ from report.inference import kept
 from report.open_set import corrected, open_tables
 from report.plane import plane
 from report.recipe import recipe
-from report.scales import along_scale
+from report.scales import along_scale, scales_of
 from report.sensitivity import sensitivity
 from runs import BAD_CONTENT, RunError, read_json
 from study import DIMENSIONS
@@ -132,33 +134,47 @@ def ten_fold(groups: dict) -> dict | None:
     return paired(groups["arcface"], groups["norm-softmax"], MEASURES["ten_fold"], same_scale=True)
 
 
-def families(groups: dict, controls: list[dict], others: dict[str, dict]) -> dict[str, dict]:
-    """What Holm's correction leaves of the comparisons behind each question, over the table's losses, the controls'
-    scales and the variants (`others`) made where the table was: accuracy against softmax's; EER with a margin against
-    NSL's at the recipe's scale; EER without one against ArcFace's."""
-    others = {name: members for name, members in others.items() if not elsewhere(members, groups.get("softmax", {}))}
-    with_title = {VARIANTS[name][2]: members for name, members in others.items()}
-    named = {LOSSES[loss].title: members for loss, members in groups.items()}
-    plain = {f"Norm-softmax at {settings_text(next(iter(members.values())))}": members for members in controls}
+def extras_of(runs: list[Run], dataset: str, groups: dict, controls: list[dict]) -> dict[str, dict[int, dict]]:
+    """{title: {seed: metrics}} of what was run in the table's dimension beside the table, where the table was: the
+    controls' scales, the variants and the runs along the scale."""
+    found = {f"Norm-softmax at {mean_settings(members)}": members for members in controls}
+    found |= {VARIANTS[name][2]: members for name, members in variants_of(runs, dataset).items()}
+    found |= scales_of(runs, dataset)
+    tabled = next(iter(groups.values()), {})
+    return {title: members for title, members in found.items() if not elsewhere(members, tabled)}
+
+
+def families(groups: dict, extras: dict[str, dict]) -> dict[str, dict]:
+    """What Holm's correction leaves of the comparisons behind each question, over the table's losses and `extras_of`:
+    accuracy against softmax's; EER with a margin against NSL's at the recipe's scale; EER without one against
+    ArcFace's."""
     own = groups.get("norm-softmax")
-    without_margin = {f"Norm-softmax at {settings_text(next(iter(own.values())))}": own} if own else {}
-    without_margin |= {"AdaCos": groups["adacos"]} if "adacos" in groups else {}
+    tabled = {LOSSES[loss].title: members for loss, members in groups.items()}
+    bare = {f"Norm-softmax at {mean_settings(own)}": own} if own else {}
+    bare |= {"AdaCos": groups["adacos"]} if "adacos" in groups else {}
     with_margin = margins_minus_plain(groups, "eer")
-    for name, members in others.items():
-        if name == "line":
-            without_margin[VARIANTS[name][2]] = members
+    for title, members in extras.items():
+        if margins_in(next(iter(members.values()))) == Margins():
+            bare[title] = members
         elif own:
-            with_margin[VARIANTS[name][2]] = raw_differences(members, own, MEASURES["eer"], same_scale=True)
+            with_margin[title] = raw_differences(members, own, MEASURES["eer"], same_scale=True)
 
     def against(base: str, measure: str, family: dict[str, dict]) -> dict:
         rest = {title: members for title, members in family.items() if base in groups and title != LOSSES[base].title}
         return kept({title: raw_differences(m, groups[base], MEASURES[measure]) for title, m in rest.items()})
 
     return {
-        "softmax": against("softmax", "accuracy", named | plain | with_title),
+        "softmax": against("softmax", "accuracy", tabled | extras),
         "nsl_eer": kept(with_margin),
-        "arcface_eer": against("arcface", "eer", without_margin | plain),
+        "arcface_eer": against("arcface", "eer", bare),
     }
+
+
+def beyond_the_table(groups: dict, some: dict[str, dict]) -> list[dict]:
+    """What of {title: members} is ahead of the table's softmax in accuracy, with its mean difference."""
+    plain = groups.get("softmax")
+    found = {title: paired(members, plain, MEASURES["accuracy"]) if plain else None for title, members in some.items()}
+    return [{"title": title, "mean": one["mean"]} for title, one in found.items() if one and one["verdict"] == "higher"]
 
 
 def machine_text(part: dict | None) -> str:
@@ -248,6 +264,7 @@ def largest_p(first: int, last: int) -> str:
 def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
     """The main tables and comparisons of one data set."""
     groups, controls = group(runs, dataset=name, dim=DIM, held_out="", extra=""), controls_of(runs, name)
+    extras = extras_of(runs, name, groups, controls)
     return {
         "accuracy": table(groups, TABLES["accuracy"]), "embedding": table(groups, TABLES["embedding"]),
         "eer_minus_nsl": {loss: row["norm-softmax"] for loss, row in
@@ -259,9 +276,8 @@ def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
         "verdicts_map": margin_verdicts(groups, controls, MEASURES["map"]),
         "train_error": train_error(groups), "ten_fold": ten_fold(groups),
         "by_scale": by_scale(groups, controls, margins_of(runs, name), again_of(runs, name)),
-        "variants": variants(runs, name, groups),
-        "corrected": families(groups, controls, variants_of(runs, name)),
-        "confused": most_confused(groups.get("arcface", {})),
+        "variants": variants(runs, name, groups), "beyond": beyond_the_table(groups, extras),
+        "corrected": families(groups, extras), "confused": most_confused(groups.get("arcface", {})),
         "longer": longer(runs, name),
     }  # fmt: skip
 

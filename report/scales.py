@@ -5,9 +5,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from choices import LOSSES
 from plot_data import NotStored, Study
 from plot_scales import families, tightness
-from report.facts import MEASURES, cell, paired, raw_differences
+from report.facts import DIM, MEASURES, Run, cell, group, mean_settings, paired, raw_differences
 from report.inference import kept
 from report.theory import PROBABILITIES
 
@@ -46,6 +47,15 @@ def along_scale(results: Path, dataset: str) -> dict | None:
     classes = len(next(iter(found[0].scales.values()))[0]["classes"])
     leads = {f"{s:g}": f"{lead(s, classes):.2f}" for s in sorted({s for _, s in by_seed})}
     return {"rows": rows, "corrected": kept(tested), "probability": f"{PROBABILITIES[0]:g}", "leads": leads}
+
+
+def scales_of(runs: list[Run], dataset: str) -> dict[str, dict[int, dict]]:
+    """{'ArcFace at s = 4, m₂ = 0.5': {seed: metrics}} of the runs that the study makes along the scale alone."""
+    extras = {run.extra for run in runs if run.facts.get("part") == "scale"}
+    found = (group([run for run in runs if run.facts.get("part") == "scale"], dataset=dataset, dim=DIM, held_out="",
+                   extra=extra) for extra in sorted(extras))  # fmt: skip
+    return {f"{LOSSES[loss].title} at {mean_settings(members)}": members
+            for groups in found for loss, members in groups.items()}  # fmt: skip
 
 
 def lead(scale: float, classes: int) -> float:

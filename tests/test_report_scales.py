@@ -58,9 +58,15 @@ def test_the_lead_gives_the_probability_it_is_for():
         assert probability == pytest.approx(PROBABILITIES[0])
 
 
-def test_runs_along_the_scale_are_no_controls_of_the_main_tables(results):
+def test_runs_along_the_scale_are_no_rows_of_the_main_tables_but_are_corrected_for(results):
+    for seed in range(3):
+        store(results, "softmax", None, seed, 30.0, 0.02, 0.98 + 0.0001 * seed)
     one = content(results)["main"]["mnist"]
-    assert one["by_scale"] == [] and one["corrected"]["arcface_eer"]["tested"] == 1  # normalised softmax's own
+    assert one["by_scale"] == []
+    titles = ["ArcFace at s = 4, m₂ = 0.5", "Norm-softmax at s = 64", "ArcFace at s = 64, m₂ = 0.5"]
+    assert [found["title"] for found in one["beyond"]] == [*titles, "Norm-softmax at s = 8"]
+    assert one["corrected"]["softmax"]["tested"] == 6 and one["corrected"]["nsl_eer"]["tested"] == 1
+    assert one["corrected"]["arcface_eer"]["tested"] == 3  # normalised softmax's own and at 8 and 64
     assert content(results)["along"]["leads"]["64"] == "0.07"
 
 
