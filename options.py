@@ -175,6 +175,8 @@ def values_of(flags: argparse.Namespace, data_name: str, num_classes: int, image
     given = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
     values |= given
     margins = Margins(values["m1"], values["m2"], values["m3"])
+    if flags.loss == "softmax" and margins != Margins():  # refused below too, but with a remedy for other losses
+        raise RunError("softmax takes no margin: leave --m1, --m2 and --m3 out or choose another --loss")
     try:
         checked_head(flags.loss, num_classes, values["scale"], margins)
     except ValueError as error:
