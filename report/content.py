@@ -140,7 +140,7 @@ def extras_of(runs: list[Run], dataset: str, groups: dict, controls: list[dict])
     found = {f"Norm-softmax at {mean_settings(members)}": members for members in controls}
     found |= {VARIANTS[name][2]: members for name, members in variants_of(runs, dataset).items()}
     found |= scales_of(runs, dataset)
-    tabled = next(iter(groups.values()), {})
+    tabled: dict[int, dict] = next(iter(groups.values()), {})
     return {title: members for title, members in found.items() if not elsewhere(members, tabled)}
 
 
