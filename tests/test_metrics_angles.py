@@ -63,6 +63,15 @@ def test_small_and_straight_angles_are_accurate(tiny):
     assert score == pytest.approx(tiny**2 / 2 / (1 - math.cos(math.pi / 4)), rel=1e-4)
 
 
+def test_samples_seen_in_parts_are_seen_as_in_one():
+    x, y = clusters(40, d=5, classes=3)
+    whole, parts = (metrics.centred(x, y, [2, 0, 1], chunk=chunk) for chunk in (1000, 17))  # of 17, 17 and 6
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
+    mean = np.mean([row / np.linalg.norm(row) for row in x], axis=0)
+    np.testing.assert_allclose(parts.mean[0], mean / np.linalg.norm(mean), atol=1e-12)
+
+
 def test_a_zero_embedding_is_perpendicular():
     x = np.array([[1.0, 0], [0, 0], [0, 1]])
     assert metrics.angle_statistics(metrics.centred(x, [0, 0, 1], [0, 1]))["intra"] == pytest.approx(30)

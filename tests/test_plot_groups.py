@@ -183,3 +183,15 @@ def test_long_names_are_shortened_to_what_tells_them_apart_or_left_out():
     assert plot_points.initials(["cat", "dog", "ship"]) == ["ca", "do", "sh"]
     assert plot_points.initials(["0", "11"]) == ["0", "11"]
     assert plot_points.initials(["cat", "car"]) == []
+
+
+def test_names_around_a_circle_are_moved_apart_by_as_much_as_they_need():
+    rooms = np.full(3, 0.5)
+    at = plot_points._spread(np.array([0.0, 0.1, 2.0]), rooms)
+    np.testing.assert_allclose(at, [-0.2, 0.3, 2.0], atol=1e-5)  # half the lack each, the third left alone
+    across = plot_points._spread(np.array([3.1, -3.1]), rooms[:2])
+    assert (across[1] - across[0]) % (2 * np.pi) == pytest.approx(0.5, abs=1e-5)
+    wide = plot_points._spread(np.array([0.0, 0.1]), np.array([0.5, 1.5]))
+    assert wide[1] - wide[0] == pytest.approx(1.0, abs=1e-5)
+    crowded = np.sort(plot_points._spread(np.linspace(0, 1.5, 10), np.full(10, 0.5)))
+    assert np.diff(crowded).min() > 0.49 and crowded[-1] - crowded[0] < 2 * np.pi - 0.49

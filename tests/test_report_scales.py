@@ -28,13 +28,17 @@ def results(tmp_path):
         store(tmp_path, "arcface", 16.0, seed, 8.0, 0.002 + 2 * more, 0.991, m2=0.5)
         store(tmp_path, "arcface", 64.0, seed, 14.0, 0.004 + more**2, m2=0.5, name="-scale=64", part="scale")
         store(tmp_path, "arcface", 4.0, seed, 1.0, 0.002, m2=0.5, name="-scale=4", part="scale")
+        store(tmp_path, "arcface", 8.0, seed, 9.5, 0.002, m2=0.5, name="-scale=8", part="scale")
     return tmp_path
 
 
 def test_each_row_is_set_against_no_margin_at_its_scale_and_at_its_tightness(results):
     found = scales.along_scale(results, "mnist")
     rows = {(row["loss"], row["scale"]): row for row in found["rows"]}
-    assert [*rows] == [*(("norm-softmax", s) for s in ("8", "16", "64")), *(("arcface", s) for s in ("4", "16", "64"))]
+    assert [*rows] == [
+        *(("norm-softmax", s) for s in ("8", "16", "64")),
+        *(("arcface", s) for s in ("4", "8", "16", "64")),
+    ]
     at_16 = rows["arcface", "16"]
     assert at_16["title"] == "ArcFace (m₂ = 0.5)" and at_16["n"] == 3 and at_16["cells"]["intra"]["mean"] == "8.0"
     assert at_16["eer_minus"]["mean"] == "−0.20" and at_16["eer_minus"]["verdict"] == "undecided"  # −0.3, −0.2, −0.1
@@ -47,8 +51,9 @@ def test_each_row_is_set_against_no_margin_at_its_scale_and_at_its_tightness(res
     )
     assert rows["arcface", "64"]["near"]["scale"] == "16"  # 14 is nearer to 17, by ratio, than to 9
     assert rows["arcface", "4"]["eer_minus"] is None and rows["arcface", "4"]["near"] is None  # nothing is as tight
+    assert rows["arcface", "8"]["eer_minus"] and rows["arcface", "8"]["near"] is None  # nearest at its own scale
     assert all(rows["norm-softmax", s]["eer_minus"] is None for s in ("8", "16", "64"))
-    assert found["corrected"]["tested"] == 2 and found["corrected"]["kept"] == ["ArcFace (m₂ = 0.5) at 64"]
+    assert found["corrected"]["tested"] == 3 and found["corrected"]["kept"] == ["ArcFace (m₂ = 0.5) at 64"]
 
 
 def test_the_lead_gives_the_probability_it_is_for():
@@ -64,8 +69,9 @@ def test_runs_along_the_scale_are_no_rows_of_the_main_tables_but_are_corrected_f
     one = content(results)["main"]["mnist"]
     assert one["by_scale"] == []
     titles = ["ArcFace at s = 4, m₂ = 0.5", "Norm-softmax at s = 64", "ArcFace at s = 64, m₂ = 0.5"]
-    assert [found["title"] for found in one["beyond"]] == [*titles, "Norm-softmax at s = 8"]
-    assert one["corrected"]["softmax"]["tested"] == 6 and one["corrected"]["nsl_eer"]["tested"] == 1
+    titles += ["Norm-softmax at s = 8", "ArcFace at s = 8, m₂ = 0.5"]
+    assert [found["title"] for found in one["beyond"]] == titles
+    assert one["corrected"]["softmax"]["tested"] == 7 and one["corrected"]["nsl_eer"]["tested"] == 1
     assert one["corrected"]["arcface_eer"]["tested"] == 3  # normalised softmax's own and at 8 and 64
     assert content(results)["along"]["leads"]["64"] == "0.07"
 

@@ -150,3 +150,12 @@ def test_the_readme_tells_how_long_the_widest_runs_trained():
         "In 512 dimensions 5 epochs took 10 to 61 s on cpu, 2 threads, made up, fp32, or 3 s on cuda, made up, fp32; "
         "30 epochs took 70 s on cpu, 2 threads, made up, fp32."
     )
+
+
+def test_a_column_is_as_wide_as_its_text():
+    figure = plot_tables.plt.figure(dpi=200)
+    for text, weight in (("Combined (s = 16, m₂ = 0.3)", "normal"), ("TAR@1e-3, %", "bold")):
+        drawn = figure.text(0, 0, text, fontsize=plot_tables.POINTS, weight=weight)
+        width = drawn.get_window_extent(figure.canvas.get_renderer()).width / 200
+        assert plot_tables.text_width(text, weight) == pytest.approx(width, rel=0.05)
+    plot_tables.plt.close(figure)
