@@ -177,15 +177,20 @@ def _together(directions: np.ndarray, names: list[str]) -> list[list[int]]:
 
 
 def _spread(angles: np.ndarray, rooms: np.ndarray) -> np.ndarray:
-    """Angles [G] of names around a circle, moved apart until each has its room [G], or its part of the circle."""
+    """Angles [G] of names around a circle, in the same order, moved as little as gives each its room [G], or its part
+    of the circle where there is not room enough."""
+    from scipy.optimize import isotonic_regression
+
+    if not len(angles):
+        return angles
     rooms = rooms * min(1.0, 2 * np.pi / max(rooms.sum(), 1e-9))
-    order, moved = np.argsort(angles), angles.copy()
-    for _ in range(200):  # a move can bring a new pair together; rounds settle it
-        for here, after in zip(order, np.roll(order, -1), strict=True):
-            lack = (rooms[here] + rooms[after]) / 2 - (moved[after] - moved[here]) % (2 * np.pi)
-            if here != after and lack > 1e-6:
-                moved[here] -= lack / 2
-                moved[after] += lack / 2
+    order = np.argsort(angles)
+    first = np.argmax(angles[order] - np.roll(angles[order], 1) + 2 * np.pi * (np.arange(len(order)) == 0))
+    order = np.roll(order, -first)  # from the widest gap on
+    along = angles[order] + 2 * np.pi * (angles[order] < angles[order[0]])
+    ahead = np.concatenate(([0], np.cumsum((rooms[order[:-1]] + rooms[order[1:]]) / 2)))
+    moved = angles.copy()
+    moved[order] = isotonic_regression(along - ahead).x + ahead
     return moved
 
 

@@ -193,5 +193,7 @@ def test_names_around_a_circle_are_moved_apart_by_as_much_as_they_need():
     assert (across[1] - across[0]) % (2 * np.pi) == pytest.approx(0.5, abs=1e-5)
     wide = plot_points._spread(np.array([0.0, 0.1]), np.array([0.5, 1.5]))
     assert wide[1] - wide[0] == pytest.approx(1.0, abs=1e-5)
+    assert not len(plot_points._spread(np.empty(0), np.empty(0)))  # of classes without names to show
+    assert plot_points._spread(np.array([1.0]), rooms[:1]) == [1.0]
     crowded = np.sort(plot_points._spread(np.linspace(0, 1.5, 10), np.full(10, 0.5)))
     assert np.diff(crowded).min() > 0.49 and crowded[-1] - crowded[0] < 2 * np.pi - 0.49
