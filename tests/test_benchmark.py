@@ -135,5 +135,7 @@ def test_the_readme_quotes_the_stored_figures():
     rest = [heads[name] for name in heads if name not in ("linear", other)]
     assert f"the order of the others ({min(rest):.2f} to {max(rest):.2f} times the time)" in readme
     assert max(rest) < dear[0] < heads[other]
+    spent = [found["evaluation"][name]["seconds"] for name in ("mnist", "cifar10")]
+    assert f"measures a run anew in {spent[0]:.0f} s on MNIST and {spent[1]:.0f} s on CIFAR-10" in readme
     counts = {one["n"] for side in sides for one in side.values()} | {one["n"] for one in of_many.values()}
     assert counts == {5, 9} and "medians of five and nine alternations)" in readme
