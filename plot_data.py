@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from choices import LOSSES
+from choices import LOSSES, Margins
 from plot_tables import checked, key_of
 from recipes import Settings
 from runs import STORE_ANEW, read_arrays, read_json
@@ -139,6 +139,11 @@ def by_loss(runs: Iterable[dict], wanted: str) -> dict[str, list[dict]]:
     if not groups:
         raise NotStored(f"runs on {wanted}")
     return groups
+
+
+def margins_in(facts: dict) -> Margins:
+    """A run's margins."""
+    return Margins(facts["m1"], facts["m2"], facts["m3"])
 
 
 def head_accuracy(facts: dict) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from choices import LOSSES, Margins
 from plot_compare import equal_error, same_recipe
-from plot_data import Drawn, NotStored, Study, most_alike, seeds_of
+from plot_data import Drawn, NotStored, Study, margins_in, most_alike, seeds_of
 from plot_style import HALO, data_title, log_ticks, loss_style, margin_texts
 from plot_tables import key_of
 
@@ -61,11 +61,6 @@ def families(study: Study, dataset: str = "mnist") -> list[Family]:
     if max((len(family.scales) for family in found), default=0) < 2:
         raise NotStored(f"runs at several scales on {dataset} at 512 dimensions")
     return found
-
-
-def margins_in(facts: dict) -> Margins:
-    """A run's margins."""
-    return Margins(facts["m1"], facts["m2"], facts["m3"])
 
 
 def family_title(facts: dict) -> str:

@@ -45,24 +45,8 @@ def draw_space(axes, points, seen_from: tuple[float, float]) -> None:
     order = np.random.default_rng(0).permutation(len(points.x))  # so that no class hides the others
     colours = [class_colour(c) for c in points.y[order]]
     axes.scatter(*points.x[order].T, c=colours, s=2, alpha=0.25, linewidths=0, depthshade=False, rasterized=True)
-    directions = unit(points.weights)
-    seen = 1.2 * directions @ np.stack(_axes_of(*seen_from)[1:]).T
-    for c, (direction, (_, higher)) in enumerate(zip(directions, apart(seen, points.classes) - seen, strict=True)):
-        axes.plot(*np.stack((np.zeros(3), reach * direction)).T, color=class_colour(c), linewidth=0.9)
-        place = reach * (1.2 * direction + higher * _axes_of(*seen_from)[2])
-        axes.text(*place, points.classes[c], fontsize=name_size(points.classes[c]), color=class_colour(c), ha="center",
-                  va="center", weight="bold", zorder=1000, path_effects=HALO)  # fmt: skip
+    _draw_rays(axes, points, seen_from, reach, (1.0, 1.2), 0.9, fainter=False)
     _view(axes, reach, seen_from)
-
-
-def _view(axes, reach: float, seen_from: tuple[float, float]) -> None:
-    """Look at a ball of that radius without perspective."""
-    edge = (-0.8 * reach, 0.8 * reach)
-    axes.set(xlim=edge, ylim=edge, zlim=edge)
-    axes.set_box_aspect((1, 1, 1))
-    axes.set_proj_type("ortho")
-    axes.view_init(*seen_from)
-    axes.axis("off")
 
 
 def draw_sphere(axes, points, seen_from: tuple[float, float]) -> None:
@@ -74,32 +58,46 @@ def draw_sphere(axes, points, seen_from: tuple[float, float]) -> None:
     u, v = np.mgrid[0 : 2 * np.pi : 25j, 0 : np.pi : 13j]
     axes.plot_wireframe(np.cos(u) * np.sin(v), np.sin(u) * np.sin(v), np.cos(v), color="#cccccc", linewidth=0.3)
     x = unit(points.x)
-    view, right, up = _axes_of(*seen_from)
+    view = _axes_of(*seen_from)[0]
     near = x @ view > 0  # matplotlib sorts whole scatters, not points, by depth: draw the far side first and fainter
     for side, alpha in ((~near, 0.07), (near, 0.35)):
         colours = [class_colour(c) for c in points.y[side]]
         axes.scatter(*x[side].T, c=colours, s=2, alpha=alpha, linewidths=0, depthshade=False, rasterized=True)
     present = np.unique(points.y)
     for c, centre in zip(present, class_centres(points.x, points.y, present), strict=True):
-        ring = {
-            "edgecolors": "black",
-            "linewidths": 0.7,
-            "depthshade": False,
-            "alpha": 1.0 if centre @ view > 0 else 0.4,
-        }
-        axes.scatter(*centre, c=class_colour(c), s=16, **ring)
+        shade = 1.0 if centre @ view > 0 else 0.4
+        axes.scatter(*centre, c=class_colour(c), s=16, edgecolors="black", linewidths=0.7, depthshade=False,
+                     alpha=shade)  # fmt: skip
+    _draw_rays(axes, points, seen_from, 1.0, (1.12, 1.3), 1.1, fainter=True)
+    _view(axes, 1.0, seen_from)
+
+
+def _draw_rays(
+    axes, points, seen_from: tuple[float, float], reach: float, ends: tuple[float, float], width: float, fainter: bool
+) -> None:
+    """A ray along each class weight and its class's name, ending at these parts of `reach`; fainter: on the far side."""
+    view, right, up = _axes_of(*seen_from)
     directions = unit(points.weights)
-    seen = 1.3 * directions @ np.stack((right, up)).T
+    seen = ends[1] * directions @ np.stack((right, up)).T
     moves = apart(seen, points.classes) - seen
     for c, (direction, (_, higher)) in enumerate(zip(directions, moves, strict=True)):
-        shade = 1.0 if direction @ view > 0 else 0.4
-        ray = np.stack((np.zeros(3), 1.12 * direction)).T
-        axes.plot(*ray, color=class_colour(c), linewidth=1.1, alpha=shade)
+        shade = 0.4 if fainter and direction @ view <= 0 else 1.0
+        ray = np.stack((np.zeros(3), ends[0] * reach * direction)).T
+        axes.plot(*ray, color=class_colour(c), linewidth=width, alpha=shade)
         style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold", "zorder": 1000}
         style["alpha"] = min(1.0, shade + 0.2)  # a far class's name must not pass for that of the heap before it
-        size, place = name_size(points.classes[c]), 1.3 * direction + higher * up
+        size, place = name_size(points.classes[c]), reach * (ends[1] * direction + higher * up)
         axes.text(*place, points.classes[c], fontsize=size, path_effects=HALO, **style)
-    _view(axes, 1.0, seen_from)
+
+
+def _view(axes, reach: float, seen_from: tuple[float, float]) -> None:
+    """Look at a ball of that radius without perspective."""
+    edge = (-0.8 * reach, 0.8 * reach)
+    axes.set(xlim=edge, ylim=edge, zlim=edge)
+    axes.set_box_aspect((1, 1, 1))
+    axes.set_proj_type("ortho")
+    axes.view_init(*seen_from)
+    axes.axis("off")
 
 
 def apart(places: np.ndarray, names: list[str], room: float = 1.0) -> np.ndarray:

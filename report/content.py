@@ -9,8 +9,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from choices import LOSSES, Margins
-from plot_data import LEVEL, NotStored, Study, head_accuracy
-from plot_scales import margins_in
+from plot_data import LEVEL, NotStored, Study, head_accuracy, margins_in
 from plot_style import channels, data_title
 from recipes import CROWDED, Settings
 from report.claims import claims, paper_angles, papers, scale_share

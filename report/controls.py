@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
-from choices import LOSSES, Margins
-from plot_scales import margins_in
+from choices import LOSSES, WITHOUT_SCALE, Margins
+from plot_data import margins_in
 from report.facts import (
     DATASETS,
     DIM,
@@ -131,16 +131,13 @@ def margins_kept(runs: list[Run]) -> list[dict]:
     and ArcFace's, on training and test images, and by how many degrees the median one is ahead."""
     found: dict[tuple, list[Run]] = {}
     for run in runs:
-        if (
-            run.dataset in DATASETS
-            and run.facts.get("part") in KEPT_OF
-            and run.dim == DIM
-            and not run.held_out
-            and "margins_kept" in run.facts
-        ):
-            found.setdefault((DATASETS.index(run.dataset), list(LOSSES).index(run.loss), run.extra), []).append(run)
+        recorded = run.facts.get("part") in KEPT_OF and "margins_kept" in run.facts
+        if recorded and run.dataset in DATASETS and run.dim == DIM and not run.held_out:
+            scale = 0.0 if run.loss in WITHOUT_SCALE else run.facts["scale"]
+            order = DATASETS.index(run.dataset), list(LOSSES).index(run.loss), scale, run.extra
+            found.setdefault(order, []).append(run)
     rows = []
-    for _, members in sorted(found.items(), key=lambda one: (*one[0][:2], one[1][0].facts["scale"] or 0, one[0][2])):
+    for _, members in sorted(found.items()):
         members, _ = alike(members)
         of_seed = {run.seed: run.facts for run in members}
         first = members[0].facts

@@ -41,6 +41,11 @@ def by_seed(groups: dict) -> list[str]:
     return [number(fmean(seed), 1, signed=True) for seed in zip(*found, strict=True)]
 
 
+def with_margin(groups: dict) -> dict:
+    """Those of the losses with a margin."""
+    return {loss: members for loss, members in groups.items() if LOSSES[loss].own_margin}
+
+
 def extremes(groups: dict) -> dict[str, str] | None:
     """The loss with the lowest mean EER on the trained classes and the one with the highest on the unseen ones."""
     trained, unseen = {}, {}
@@ -62,9 +67,8 @@ def open_tables(held_out: dict[str, dict[str, dict]]) -> list[dict[str, Any]]:
          "verdicts": {measure: {base: open_verdicts(groups, base, measure) for base in ("softmax", "norm-softmax")}
                       for measure in ("eer", "rank_1")},
          "collapse": collapse(groups, "eer"), "collapse_rank_1": collapse(groups, "rank_1"),
-         **{f"collapse_margins{name}": collapse(
-             {loss: members for loss, members in groups.items() if LOSSES[loss].own_margin}, measure)
-            for name, measure in (("", "eer"), ("_rank_1", "rank_1"))},
+         "collapse_margins": collapse(with_margin(groups), "eer"),
+         "collapse_margins_rank_1": collapse(with_margin(groups), "rank_1"),
          "minus_plain": minus_plain(groups), "by_seed": by_seed(groups), "extremes": extremes(groups)}
         for name, by_split in held_out.items()
         for split, groups in by_split.items()

@@ -7,8 +7,8 @@ from typing import Any
 
 from choices import LOSSES
 from plot_data import NotStored, Study
-from plot_scales import families, tightness
-from report.facts import DIM, MEASURES, Run, cell, group, mean_settings, paired, raw_differences
+from plot_scales import families
+from report.facts import DIM, MEASURES, Run, cell, group, mean_settings, paired, raw_differences, values_of
 from report.inference import kept
 from report.theory import PROBABILITIES
 
@@ -69,8 +69,9 @@ def nearest_in_tightness(
 ) -> dict | None:
     """The scale of normalised softmax whose mean Intra is nearest to that of `members`, by ratio, that Intra, and EER
     minus its, paired by seed. None where none is within a factor of TIGHT, or where it is their own scale."""
-    own = fmean(map(tightness, members.values()))
-    apart = {scale: abs(math.log(fmean(map(tightness, runs.values())) / own)) for scale, runs in plain.items()}
+    intra = {s: fmean(values_of(runs, MEASURES["intra"]).values()) for s, runs in plain.items()}
+    own = fmean(values_of(members, MEASURES["intra"]).values())
+    apart = {s: abs(math.log(mean / own)) for s, mean in intra.items()}
     scale = min(apart, key=lambda s: apart[s])
     if apart[scale] > math.log(TIGHT) or scale == own_scale:
         return None
