@@ -75,7 +75,7 @@ def draw_sphere(axes, points, seen_from: tuple[float, float]) -> None:
 def _draw_rays(
     axes, points, seen_from: tuple[float, float], reach: float, ends: tuple[float, float], width: float, fainter: bool
 ) -> None:
-    """A ray along each class weight and its class's name, ending at these parts of `reach`; fainter: on the far side."""
+    """A ray along each class weight and its class's name, to these parts of `reach`; fainter: on the far side."""
     view, right, up = _axes_of(*seen_from)
     directions = unit(points.weights)
     seen = ends[1] * directions @ np.stack((right, up)).T
