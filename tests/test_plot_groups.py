@@ -197,3 +197,15 @@ def test_names_around_a_circle_are_moved_apart_by_as_much_as_they_need():
     assert plot_points._spread(np.array([1.0]), rooms[:1]) == [1.0]
     crowded = np.sort(plot_points._spread(np.linspace(0, 1.5, 10), np.full(10, 0.5)))
     assert np.diff(crowded).min() > 0.49 and crowded[-1] - crowded[0] < 2 * np.pi - 0.49
+
+
+@pytest.mark.parametrize("draw", [plot_sphere.draw_sphere, plot_sphere.draw_space])
+def test_long_names_side_by_side_in_space_are_moved_up_and_down(draw):
+    weights = np.array([[np.cos(0.08), side * np.sin(0.08), 0] for side in (-1, 1)])
+    facts = facts_of(dim=3, classes=["automobile", "locomotive"])
+    points = plot_points.Points(facts, {"embeddings": weights, "labels": np.arange(2), "weights": weights})
+    axes = plt.figure().add_subplot(projection="3d")
+    draw(axes, points, (0, 0))  # seen along x: y is to the right, z is up
+    first, second = (np.array(text.get_position_3d()) for text in axes.texts)
+    assert abs(first[1] - second[1]) < 0.25 and abs(first[2] - second[2]) > 0.15
+    plt.close(axes.figure)
