@@ -134,22 +134,21 @@ def _simplex_is_best(cosine: float, scale: float) -> bool:
 
 
 def _circle_scale(num_classes: int, probability: float, linear: bool) -> float:
-    """Scale at which a centre among C evenly spaced ones on the circle has the posterior `probability` (bisection)."""
+    """Scale at which a centre among C evenly spaced ones on the circle has the posterior `probability`."""
     parts = [min(j, num_classes - j) / num_classes for j in range(1, num_classes)]  # of a full turn
     gaps = [4 * part if linear else 1 - math.cos(2 * math.pi * part) for part in parts]
-    low, high = 0.0, 1.0
 
     def posterior(scale: float) -> float:
         return 1 / (1 + sum(math.exp(-scale * gap) for gap in gaps))
 
     if posterior(0.0) >= probability:
         return 0.0
+    high = 1.0
     while posterior(high) < probability:
-        low, high = high, 2 * high
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if posterior(middle) < probability else (low, middle)
-    return high
+        high *= 2
+    from scipy.optimize import brentq
+
+    return float(brentq(lambda scale: posterior(scale) - probability, 0.0, high, xtol=1e-12))
 
 
 def target_at_centre(margins: tuple[float, float, float]) -> float:

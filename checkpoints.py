@@ -97,7 +97,9 @@ def check_state(state: dict, own: dict, epochs: int) -> None:
     columns = list(history[0]) if history else []
     if [row["epoch"] for row in history] != list(range(1, epoch + 1)) or any(list(row) != columns for row in history):
         raise ValueError("a history of other epochs")
-    check_json(history)
+    check_json([history, state["devices"]])
+    if not all(isinstance(name, str) for name in state["devices"]):
+        raise ValueError("devices without a name")
 
 
 def check_optimizer(optimizer: Any) -> None:

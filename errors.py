@@ -24,6 +24,11 @@ class UserError(Exception):
         super().__init__(one_line(str(message)))
 
 
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error tells of too little memory: PyTorch has kinds of its own for that, without a common name."""
+    return isinstance(error, MemoryError) or bool(re.search(NO_MEMORY, f"{type(error).__name__} {error}"))
+
+
 def command_line(
     name: str, less: str = "close other programs, or run it where there is more"
 ) -> Callable[[Callable[[], int]], Callable[[], int]]:
@@ -48,8 +53,8 @@ def command_line(
             except OSError as error:
                 problem = one_line(f"{error.filename or 'the output'}: {error.strerror or error}")
                 _drop_output()
-            except (MemoryError, RuntimeError) as error:  # PyTorch has kinds of its own, without a common name
-                if not isinstance(error, MemoryError) and not re.search(NO_MEMORY, f"{type(error).__name__} {error}"):
+            except (MemoryError, RuntimeError) as error:
+                if not lacks_memory(error):
                     raise
                 problem = one_line(f"out of memory: {less} ({error})")
             except KeyboardInterrupt:

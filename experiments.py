@@ -66,7 +66,7 @@ def listing(runs: list[Run], results: Path, again: bool) -> list[Run]:
     todo, total = [], 0.0
     for i, run in enumerate(runs, 1):
         state, duration = stored_state(run, results), seconds(run, stored)
-        if again or state in ("missing", "outdated"):
+        if again or state in ("missing", "outdated", "damaged"):
             todo.append(run)
             total += duration
             state = f"{'again' if again else state}, about {max(1, round(duration / 60))} min"

@@ -1,7 +1,7 @@
 """Classification heads with angular margins: embeddings (+ labels) in, logits out.
 
-theta_j is the angle between an embedding and class weight W_j, both scaled to length 1. Every head but plain softmax
-gives class j the logit s cos(theta_j), and while training replaces the target's cosine by
+theta_j is the angle between an embedding and class weight W_j, both scaled to length 1. Heads give class j the logit
+s cos(theta_j), except for plain softmax and Li-ArcFace's line, and while training replace the target's cosine by
 
     psi(theta) = (-1)^k cos(m1 theta + m2) - 2k - m3,    k = floor((m1 theta + m2) / pi)
 
@@ -24,9 +24,12 @@ from unit_vectors import chunks
 
 __all__ = ["LOSSES", "PRESETS", "Bound", "Margins", "build_head", "margin_cosine", "maximum_margin", "minimum_scale"]
 
-# Smallest sin^2(theta) used where sin(theta) is a divisor in the gradient: one rounding step of 1 - cos^2.
+# Smallest sin^2(theta) used where sin(theta) is a divisor in the gradient: one rounding step of 1 - cos^2. So within
+# 0.018 degrees of 0 and pi (in float32) gradients are 0, and a little further off they are only about right.
 INTERIOR_EPS = {torch.float32: 1e-7, torch.float64: 1e-15}
-NORM_EPS = 1e-8  # a shorter vector has no direction: its cosines are 0 and no gradient reaches it
+# A shorter vector has no direction: its cosines are 0 and no gradient reaches it. The same becomes of one in float32
+# whose squares overflow, from a length of 1.8e19 on; the network's, normalised, are far from either.
+NORM_EPS = 1e-8
 FLOOR = 0.1  # the smallest scale AdaCos may find
 ROWS = 2048  # class weights at a time: what stays in a processor's cache
 ENTRIES = 1 << 16  # of an array at a time, likewise

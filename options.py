@@ -75,6 +75,8 @@ def widths(text: str) -> tuple[int, ...]:
 
 def place(text: str) -> Path:
     """An argparse type: a path, also of a file, with ~ written out: shells leave that of --data-dir=~/data as it is."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty: name a folder or a file ('.' for this folder)")
     try:
         return Path(text).expanduser()
     except RuntimeError:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -11,7 +12,9 @@ from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from choices import LOSSES
 from plot_data import SHARED, Drawn, NotStored, Study, accuracy_or_chance, head_accuracy, paired_difference, seeds_of
-from plot_style import CLASS_COLOURS, data_title, settings_text
+from plot_style import CLASS_COLOURS, data_title, loss_style, settings_text
+from plot_tables import key_of
+from recipes import is_crowded
 
 BLUE, ORANGE, GREEN = CLASS_COLOURS[:3]
 
@@ -56,7 +59,9 @@ def _draw_means(axes, groups: dict[str, list[dict]]) -> None:
     """Each loss's runs, and their mean with its standard deviation, or a single run's interval."""
     for place, members in enumerate(groups.values()):
         values = [head_accuracy(f) for f in members]
-        axes.plot(values, [place] * len(values), "o", color="#AAAAAA", markersize=4, zorder=1)
+        axes.plot(
+            values, [place + 0.24] * len(values), "o", color="#AAAAAA", markersize=4, zorder=1
+        )  # not under the bar
         if len(values) == 1:
             rate = members[0]["accuracy"]["head"]
             spread: Any = [[100 * (rate["value"] - rate["low"])], [100 * (rate["high"] - rate["value"])]]
@@ -64,14 +69,14 @@ def _draw_means(axes, groups: dict[str, list[dict]]) -> None:
         else:
             spread, style = np.std(values, ddof=1), {"capsize": 3, "ecolor": "black"}
         axes.errorbar(np.mean(values), place, xerr=spread, fmt="D", color="black", markersize=5, **style)
-    axes.set(xlabel="test accuracy, %", title="runs and their mean")
+    axes.set(xlabel="test accuracy, %", title="runs, mean ± standard deviation")
 
 
 def _draw_differences(axes, study: Study, groups: dict[str, list[dict]]) -> tuple[str, list]:
     """Each loss's differences to the two bases; returns what they say of the margins, and the legend's marks."""
     told, margins_win, handles = [], [], []
-    for base, colour, marker, shift in (("softmax", BLUE, "o", 0.14), ("norm-softmax", ORANGE, "s", -0.14)):
-        drawn = 0
+    for base, marker, shift in (("softmax", "o", 0.14), ("norm-softmax", "s", -0.14)):
+        drawn, colour = 0, loss_style(base)["color"]
         for place, (loss, members) in enumerate(groups.items()):
             others = base_runs(study, groups, base, members)
             if loss == base or (loss == "softmax" and base == "norm-softmax") or not others:
@@ -85,8 +90,9 @@ def _draw_differences(axes, study: Study, groups: dict[str, list[dict]]) -> tupl
             style = {"fmt": marker, "color": colour, "fillstyle": "none" if half is None else "full", "capsize": 3}
             axes.errorbar(found.mean, place - shift, xerr=half, markersize=5, **style)
             if base == "norm-softmax" and LOSSES[loss].own_margin:
-                mean = f"{found.mean:+.2f}".replace("-", "−")
-                told.append(f"{LOSSES[loss].title} {mean} {'(no interval)' if half is None else f'± {half:.2f}'}")
+                ends = [f"{value:+.2f}" for value in (found.mean - found.half, found.mean + found.half)]
+                span = "(no interval)" if half is None else f"[{ends[0]}, {ends[1]}]"
+                told.append(f"{LOSSES[loss].title} {found.mean:+.2f} {span}".replace("-0", "−0"))
                 if half is not None:
                     margins_win.append(abs(found.mean) > half)
         if drawn:
@@ -130,7 +136,8 @@ def table(rows: list[list[str]], widths: list[float], note: str):
             weight = "bold" if line[1:] == rows[0][1:] else "normal"  # a later block repeats the headings
             axes.text(x, -i, text, ha="left" if j == 0 else "right", va="center", weight=weight, fontsize=9)
     heads = [i for i, line in enumerate(rows) if line[1:] == rows[0][1:]]
-    for y, width in ((0.6, 1.0), *((-i - 0.5, 0.6) for i in heads), (-len(rows) + 0.5, 1.0)):
+    lines = [(-i + edge, 0.6) for i in heads for edge in (-0.5, 0.5) if edge < 0 or i]
+    for y, width in ((0.6, 1.0), *lines, (-len(rows) + 0.5, 1.0)):
         axes.axhline(y, color="black", linewidth=width)
     axes.text(0.1, -len(rows) - 0.2, note, fontsize=8, va="center", color="#444444")
     return figure
@@ -205,13 +212,13 @@ def sensitivity(study: Study) -> Drawn:
         raise NotStored("sensitivity grids on mnist")
     runs = [f for _, members, *_ in grids for f in members]
     fine = [f for f in runs if "failed" not in f]
-    found = [head_accuracy(f) for f in fine] or [90.0, 100.0]
     errors = [equal_error(f) for f in fine if equal_error(f) > 0] or [1.0, 10.0]
     wrong = Shade(equal_error, 2, LogNorm(min(errors), max(errors)), "cividis_r")
     figure, panels = plt.subplots(2, len(grids), figsize=(2.75 * len(grids), 5.2), squeeze=False)
     for (above, below), (title, members, down, across, labels) in zip(panels.T, grids, strict=True):
-        # Colours of accuracy by panel: one bad learning rate would leave the margins a single shade.
-        right = [head_accuracy(f) for f in members if "failed" not in f] or found
+        # One bad learning rate would leave the margins a single shade: it has colours of accuracy of its own.
+        alike = [f for _, others, name, *_ in grids for f in others if (name == "batch_size") == (down == "batch_size")]
+        right = [head_accuracy(f) for f in alike if "failed" not in f] or [90.0, 100.0]
         good = Shade(head_accuracy, 2, Normalize(min(max(90.0, min(right)), max(right)), max(right)), "cividis")
         for axes, shade, what in ((above, good, "accuracy"), (below, wrong, "equal error rate")):
             heat_map(axes, members, (down, across), labels, shade)
@@ -220,16 +227,18 @@ def sensitivity(study: Study) -> Drawn:
     first = grids[0][1][0]
     heads = [settings_text(members[0]) for _, members, down, *_ in grids if down == "batch_size"]
     fixed = f"Batch size and learning rate: at {heads[0]}. " if heads else ""
-    each = {f["name"]: f for f in runs}  # the row without a margin is in two panels
+    each = {(*key_of(f), f["seed"]): f for f in runs}  # some are in two panels, or stored under two names
+    halves = [50 * (f["accuracy"]["head"]["high"] - f["accuracy"]["head"]["low"]) for f in fine]
+    known = f" A cell's 95 % interval is about ±{np.median(halves):.2f} points of accuracy." if fine else ""
     lost, count = sum("failed" in f for f in each.values()), len(each)
     plain = "Margin 0 is normalised softmax. " if any(f["loss"] == "norm-softmax" for f in runs) else ""
     grey = f"Grey: failed, diverged or at chance ({lost} of {count}). " if lost else f"None of the {count} fails. "
     return Drawn(
         figure,
         f"{data_title(first)}, 512 dimensions, {first['epochs']} epochs and one seed a cell: test accuracy and "
-        "equal error rate of verification. Bright is good; the colours of accuracy are each panel's own, those of "
-        f"the errors logarithmic and shared. {fixed}{plain}{grey}Fewer epochs than the main "
-        "table's: cells compare with each other only.",
+        "equal error rate of verification. Bright is good; margin and scale share colours of "
+        "accuracy, batch size and learning rate have their own; those of the errors are logarithmic and shared. "
+        f"{fixed}{plain}{grey}Fewer epochs than the main table's: cells compare with each other only.{known}",
     )
 
 
@@ -262,12 +271,15 @@ def schedules(study: Study) -> Drawn:
         axes.margins(y=0.12)
         axes.grid(alpha=0.3, axis="x")
     figure.tight_layout()
+    found = {name: sorted((f["seed"], accuracy_or_chance(f)) for f in runs) for name, runs in all_runs.items()}
+    twins = [f"{a.split(', ')[-1]} and {b.split(', ')[-1]}" for a, b in pairwise(found) if found[a] == found[b]]
+    same = f" The accuracies of {', of '.join(twins)} are the same, not only their picture." if twins else ""
     return Drawn(
         figure,
         f"{data_title(members[0])}, 512 dimensions, {members[0]['epochs']} epochs, {seeds_of(all_runs)}: each run "
         "(dot) and their mean (bar) by learning-rate schedule, after the same rise over the first tenth, and by "
         "the part of training over which the margin grows (0: full margin from the first step). The panels' scales "
-        "differ.",
+        f"differ.{same}",
     )
 
 
@@ -284,12 +296,17 @@ def embedding_size(study: Study, dataset: str = "mnist", loss: str = "arcface") 
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.9))
     for d in sizes:
         left.plot([d] * len(groups[d]), [head_accuracy(f) for f in groups[d]], "o", color="#AAAAAA", markersize=4)
-    left.plot(sizes, [np.mean([head_accuracy(f) for f in groups[d]]) for d in sizes], "D-", color="black", markersize=5)
+    crowded = [d for d in sizes if is_crowded(len(groups[d][0]["classes"]), d)]
+    parts = [part for part in (crowded, [d for d in sizes if d not in crowded]) if part]  # each with its own recipe
+    for part in parts:
+        means = [np.mean([head_accuracy(f) for f in groups[d]]) for d in part]
+        left.plot(part, means, "D-", color="black", markersize=5)
     angles = [("intra", BLUE, "o-", "Intra: to class mean"), ("inter", ORANGE, "s--", "Inter: nearest class mean"),
               ("w_inter", GREEN, "^:", "W-Inter: nearest weight")]  # fmt: skip
     for name, colour, line, label in angles:
-        right.plot(sizes, [np.mean([f["angles"]["test"][name] for f in groups[d]]) for d in sizes], line, color=colour,
-                   label=label, markersize=5)  # fmt: skip
+        for part in parts:
+            means = [np.mean([f["angles"]["test"][name] for f in groups[d]]) for d in part]
+            right.plot(part, means, line, color=colour, label=label if part is parts[0] else None, markersize=5)
     for axes in (left, right):
         axes.set(xscale="log", xlabel="embedding dimensions", xticks=sizes)
         axes.xaxis.set_major_formatter(ScalarFormatter())
@@ -297,18 +314,20 @@ def embedding_size(study: Study, dataset: str = "mnist", loss: str = "arcface") 
         axes.tick_params(axis="x", labelsize=7.5)
         axes.grid(alpha=0.3)
     left.set_ylabel("test accuracy, %")
-    right.set(ylabel="degrees, test images", ylim=(0, None))
+    right.set(ylabel="angle, degrees", ylim=(0, None))
     right.legend(fontsize=8)
     figure.tight_layout()
-    means = {d: np.mean([head_accuracy(f) for f in groups[d]]) for d in sizes}
-    best = max(means, key=lambda d: means[d])
-    large = ", ".join(f"{means[d]:.2f} % at {d}" for d in sizes if d >= 512)
+    accuracies = {d: np.mean([head_accuracy(f) for f in groups[d]]) for d in sizes}
+    best = max(accuracies, key=lambda d: accuracies[d])
+    large = [f"{accuracies[d]:.2f} % at {d}" for d in sizes if d >= 512 and d != best]
     spread = max(np.ptp([head_accuracy(f) for f in groups[d]]) for d in sizes)
     counts = {str(d): groups[d] for d in sizes}
     return Drawn(
         figure,
         f"{data_title(groups[sizes[0]][0])}, {LOSSES[loss].title}, {seeds_of(counts)}: test accuracy (grey: each run, "
-        f"diamonds: mean) and angles against the embedding's size. The highest mean is {means[best]:.2f} % at {best} "
-        f"dimensions; at 512 or more: {large or 'none stored'}; runs of one size lie up to {spread:.2f} points "
-        "apart. Scale, margin and learning rate follow the recipe, which has its own for two and three dimensions.",
+        "diamonds: mean) and angles (Intra, Inter: of test images) against the embedding's size (logarithmic). "
+        f"The highest mean is {accuracies[best]:.2f} % at {best} dimensions"
+        f"{''.join(f', beside {other}' for other in large)}; runs of one size lie up to {spread:.2f} points apart. "
+        "Scale, margin and learning rate follow the recipe, which has its own for two and three dimensions: no line "
+        "joins these with the others.",
     )

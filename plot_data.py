@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +13,15 @@ from matplotlib.figure import Figure
 from choices import LOSSES, Margins
 from plot_tables import checked, key_of
 from recipes import Settings
-from runs import STORE_ANEW, read_arrays, read_json
+from runs import STORE_ANEW, RunError, read_arrays, read_json
 
 LEVEL = 0.95  # of intervals
 GRIDS = ("sensitivity", "plane")  # parts of the study
 # What runs must share to differ in their loss alone.
 SHARED = ("epochs", "batch_size", "lr", "momentum", "averaging", "schedule", "widths", "depth", "shift", "flip",
           "margin_warmup", "fingerprint")  # fmt: skip
+# What every record has, of a failed run too.
+NEEDED = ("fingerprint", "classes", *(f.name for f in fields(Settings) if f.default is MISSING))
 VARIED = {"margin": ("m1", "m2", "m3")}  # the settings behind a flag, where it is not one of the same name
 
 
@@ -35,7 +37,10 @@ class Drawn(NamedTuple):
 
 
 class Study:
-    """All stored runs. A run is its metrics with `name`, `part` and `history`; failed ones are kept apart."""
+    """All stored runs. A run is its metrics with `name`, `part` and `history`.
+
+    failed: those that diverged, which are no runs, and those that ended near chance, which are among `runs` as well.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -43,6 +48,8 @@ class Study:
         self.failed: list[dict] = []
         for path in sorted(folder.glob("*-seed*.json")):
             facts = {"part": "main", "history": [], **read_json(path, STORE_ANEW), "name": path.stem}
+            if missing := [name for name in NEEDED if name not in facts]:
+                raise RunError(f"{path} lacks {missing[0]}: {STORE_ANEW}")
             if "failed" in facts:
                 self.failed.append(facts)
             if "accuracy" in facts or "failed" not in facts:
@@ -51,7 +58,7 @@ class Study:
     def arrays(self, facts: dict) -> dict[str, np.ndarray]:
         """The arrays stored with a run, none where there are none. RunError when the file is damaged."""
         path = self.folder / f"{facts['name']}.npz"
-        return read_arrays(path) if path.exists() else {}
+        return read_arrays(path, STORE_ANEW) if path.exists() else {}
 
     def main(self, dataset: str, dim: int = 512) -> dict[str, list[dict]]:
         """The main table's runs by loss, in the order of LOSSES, each loss's by seed. NotStored when there is none."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from errors import UserError, command_line
 from options import Parser, choice, place
-from runs import AGAIN, RunError, read_arrays, read_json, write_json
+from runs import AGAIN, BAD_CONTENT, STORE_ANEW, RunError, read_arrays, read_json, write_json
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "report" / "results"
@@ -109,6 +109,9 @@ def draw(wanted: dict[str, Callable], figures: Path, kind: str) -> Iterator[str]
                 continue
             except UserError as error:
                 problems.append(str(error))
+                continue
+            except BAD_CONTENT as error:
+                problems.append(f"{name}: a result behind it is damaged ({error!r}): {STORE_ANEW}")
                 continue
             captions[saved] = drawn.caption
             yield f"wrote {saved}"

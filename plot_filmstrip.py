@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from plot_data import Drawn, NotStored, Study
-from plot_points import Points, label, scatter, staggered
+from plot_points import label, points_of, scatter, staggered
 from plot_sphere import apart
 from plot_style import channels, class_colour, data_title, loss_title
 from unit_vectors import unit
@@ -29,7 +29,7 @@ def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", 
         for axes, epoch in zip(line, chosen, strict=False):
             shot = {"embeddings": states[epoch], "labels": arrays["snapshot_labels"],
                     "weights": arrays["snapshot_weights"][epoch]}  # fmt: skip
-            points = Points(facts, shot)
+            points = points_of(study, facts, shot)
             reach = float(np.quantile(np.linalg.norm(points.x, axis=1), 0.99)) or 1.0
             for c, direction in enumerate(unit(points.weights)):
                 axes.plot(*np.stack((np.zeros(2), 1.2 * reach * direction)).T, color=class_colour(c), linewidth=0.6)

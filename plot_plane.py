@@ -7,7 +7,7 @@ from bounds import maximum_margin
 from choices import LOSSES
 from plot_compare import Shade, heat_map
 from plot_data import Drawn, NotStored, Study, head_accuracy
-from plot_points import Points, draw_raw
+from plot_points import draw_raw, points_of
 from plot_style import SIGNS, data_title
 
 # Title, loss, and the flags beside scale and margin.
@@ -59,7 +59,7 @@ def plane_margins(study: Study) -> Drawn:
         own = LOSSES[loss].own_margin or ""
         for facts in runs:
             if (facts["scale"], facts[own]) == (DRAWN["scale"], DRAWN[loss]) and study.arrays(facts):
-                draw_raw(axes, Points(facts, study.arrays(facts)))
+                draw_raw(axes, points_of(study, facts, study.arrays(facts)))
                 axes.set_title(
                     f"{shown_title(title)}:\n{SIGNS[own]} = {facts[own]:g}, s = {facts['scale']:g}", fontsize=9
                 )

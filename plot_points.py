@@ -240,15 +240,15 @@ def run_panels(points: Points):
 
 def stored_points(study: Study, dataset: str, dim: int) -> list[Points]:
     """The study's runs with this data set and dimension, one a loss. NotStored when there is none."""
-    found = []
-    for facts in study.drawn(dataset, dim):
-        try:
-            found.append(Points(facts, study.arrays(facts)))
-        except NotFitting:
-            raise RunError(
-                f"{facts['name']}.npz and .json in {study.folder} do not fit together: {STORE_ANEW}"
-            ) from None
-    return found
+    return [points_of(study, facts, study.arrays(facts)) for facts in study.drawn(dataset, dim)]
+
+
+def points_of(study: Study, facts: dict, arrays: dict) -> Points:
+    """A run's Points from arrays that are stored with it. RunError, naming its files, where they do not fit."""
+    try:
+        return Points(facts, arrays)
+    except NotFitting:
+        raise RunError(f"{facts['name']}.npz and .json in {study.folder} do not fit together: {STORE_ANEW}") from None
 
 
 def panel_grid(count: int, parts: int, width: float, side: float = SIDE) -> tuple[Figure, list[tuple]]:

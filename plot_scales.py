@@ -15,7 +15,16 @@ from plot_tables import key_of
 PARTS = ("main", "control", "scale")  # of the study: what follows the recipe but for scale and margin
 MARKERS = {"norm-softmax": "o", "arcface": "s", "li-arcface": "^"}
 MOST = 3  # times the smallest mean error: what the last panel shows
-OTHERS = {"color": "#7F7F7F", "marker": "D", "markersize": 4, "linestyle": "none", "markerfacecolor": "none"}
+APART = 0.15  # in the natural logarithm of either axis: what is named in its place there
+OTHERS = {
+    "color": "#7F7F7F",
+    "marker": "D",
+    "markersize": 5,
+    "linestyle": "none",
+    "markerfacecolor": "none",
+    "zorder": 5,
+}
+BESIDE = {"norm-softmax": (6, -3), "arcface": (-12, 5), "li-arcface": (-5, 7)}  # points from a mean to its scale
 
 
 class Family(NamedTuple):
@@ -83,12 +92,13 @@ def scales(study: Study) -> Drawn:
         axes.set_xticks(ticks := sorted({s for family in found for s in family.scales}), [f"{s:g}" for s in ticks])
         axes.minorticks_off()
     _draw_lines(tight, found, tightness, equal_error)
-    others = _draw_others(tight, study, first)
+    others = _draw_others(tight, study, found)
     tight.set(xscale="log", yscale="log", xlabel=INTRA, ylabel=ERROR)
     log_ticks(tight.xaxis)
     errors = [np.mean([equal_error(f) for f in runs]) for runs in runs_at]
     if cut := max(errors) > MOST * min(errors):
         tight.set_ylim(top=MOST * min(errors))
+        _name_the_cut(tight, found)
     for axes in panels.flat:
         axes.grid(alpha=0.3)
         if axes.get_yscale() == "log":
@@ -104,7 +114,7 @@ def scales(study: Study) -> Drawn:
         "a test image to its class mean, Inter, the mean over classes of the smallest angle of their mean to another, "
         "and the equal error rate over all pairs of test images, by scale; and the last against the first, with the "
         "scale beside each mean. Lines join means, small marks are runs; all axes but Inter's are logarithmic."
-        f"{beside}{f' In the last panel errors over {MOST * min(errors):.1f} % are cut off.' if cut else ''}",
+        f"{beside}{f' In the last panel errors over {MOST * min(errors):.1f} % are cut off and named.' if cut else ''}",
     )
 
 
@@ -122,19 +132,44 @@ def _draw_lines(axes, found: list[Family], read_x: Callable | None, read_y: Call
             across = [s if read_x is None else read_x(f) for f in runs]
             axes.plot(across, [read_y(f) for f in runs], **look, markersize=3, linestyle="none", alpha=0.45)
             if read_x is not None:
-                beside = {"norm-softmax": (-7, 6), "arcface": (5, -10), "li-arcface": (5, 4)}  # so that none meet
-                axes.annotate(f"{s:g}", mean, beside[family.loss], textcoords="offset points", fontsize=7.5,
+                axes.annotate(f"{s:g}", mean, BESIDE[family.loss], textcoords="offset points", fontsize=7.5,
                               color=look["color"], path_effects=HALO, annotation_clip=True)  # fmt: skip
 
 
-def _draw_others(axes, study: Study, first: dict) -> list[str]:
-    """The main table's other losses with a margin, of the recipe of `first`, unjoined; returns their names."""
+def _name_the_cut(axes, found: list[Family]) -> None:
+    """Where a family's line leaves the panel at its top, the scale and the mean error that it goes to."""
+    top = axes.get_ylim()[1]
+    leaving = []
+    for family in found:
+        means = [_centre(runs) for runs in family.scales.values()]
+        for (s, to), start in zip(list(zip(family.scales, means, strict=True))[1:], means, strict=False):
+            if start[1] <= top < to[1]:
+                (x, y), (end_x, end_y) = np.log(start), np.log(to)
+                across = np.exp(x + (np.log(top) - y) / (end_y - y) * (end_x - x))
+                leaving.append((across, f"s = {s:g}: {to[1]:.1f} %", family.loss))
+    for i, (across, words, loss) in enumerate(sorted(leaving)):
+        axes.annotate(f"{words} ↑", (across, top), (-5, -9 - 11 * i), textcoords="offset points", fontsize=7.5,
+                      ha="right", color=loss_style(loss)["color"], path_effects=HALO)  # fmt: skip
+
+
+def _draw_others(axes, study: Study, found: list[Family]) -> list[str]:
+    """The main table's other losses with a margin, of the families' recipe, unjoined; returns their names. One that
+    lies apart from all the families' means is named in its place."""
+    families_at = [_centre(runs) for family in found for runs in family.scales.values()]
+    first = next(iter(found[0].scales.values()))[0]
     drawn: list[str] = []
     for loss, members in study.main(first["dataset"]).items():
         runs = same_recipe(members, first)
         if LOSSES[loss].own_margin and loss != "arcface" and runs:
-            label = None if drawn else "other margins"
-            x, y = (np.mean([read(f) for f in runs]) for read in (tightness, equal_error))
-            axes.plot(x, y, **OTHERS, label=label)
+            at = _centre(runs)
+            axes.plot(*at, **OTHERS, label=None if drawn else "other margins")
+            if min(np.abs(np.log(np.divide(at, other))).max() for other in families_at) > APART:
+                axes.annotate(LOSSES[loss].title, at, (-6, -2.5), textcoords="offset points", fontsize=7.5, ha="right",
+                              color=OTHERS["color"], path_effects=HALO)  # fmt: skip
             drawn.append(LOSSES[loss].title)
     return drawn
+
+
+def _centre(runs: list[dict]) -> tuple[float, float]:
+    """Where the mean of some runs lies in the last panel."""
+    return float(np.mean([tightness(f) for f in runs])), float(np.mean([equal_error(f) for f in runs]))

@@ -40,7 +40,8 @@ def key_of(facts: dict) -> tuple:
     order = list(LOSSES).index(facts["loss"])
     own_scale = 0.0 if facts["loss"] in WITHOUT_SCALE else facts["scale"]  # AdaCos's scale is an outcome
     settings = [facts.get(f.name) for f in fields(Settings) if f.name not in ("seed", "scale", "precision")]
-    return (facts["embedding_dim"], order, own_scale, str([facts["source"], facts["fingerprint"], *settings]))
+    data = str([facts["source"], facts["fingerprint"], *settings])
+    return (facts["embedding_dim"], order, own_scale, facts["epochs"], data)
 
 
 def checked(facts: dict, path: Path, remedy: str) -> dict:
@@ -242,9 +243,12 @@ def accuracy_tables(runs: list[dict], folder: Path, name: str = "accuracy", kind
 
 def caption(runs: list[dict]) -> str:
     """What the study's table of these runs shows, for figures/captions.json."""
+    also = (
+        ", with more training (mean of the weights: of those after each step)" if any(map(other_weights, runs)) else ""
+    )
+    also += "; where a row names channels, with another net" if any(map(other_net, runs)) else ""
     return (
-        f"{copies_of(runs)}: every loss in two, three and 512 dimensions, with other scales and margins, with more "
-        "training (mean of the weights: of those after each step) and, where a row names channels, another net; means "
+        f"{copies_of(runs)}: every loss in two, three and 512 dimensions, with other scales and margins{also}; means "
         f"over seeds. {NOTE}"
     ).replace("\n", " ")
 

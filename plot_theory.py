@@ -72,7 +72,7 @@ def decision_margins() -> Drawn:
     axes = panels.flat[0]
     ratio = 0.75  # |W2| / |W1| of the softmax panel
     regions(axes, degrees, np.cos(first) > ratio * np.cos(second), np.cos(first) < ratio * np.cos(second))
-    axes.set_title(f"Softmax, |W₂| = {ratio:g} |W₁|", fontsize=9)
+    axes.set_title(f"Softmax\n(here |W₂| = {ratio:g} |W₁|)", fontsize=9)
     for axes, name in zip(panels.flat[1:], names, strict=True):
         margins = LOSSES[name].margins
         regions(axes, degrees, psi(first, margins) > np.cos(second), psi(second, margins) > np.cos(first))
@@ -169,7 +169,7 @@ def worked_example() -> Drawn:
     longer = 1.5 * b
     angle = math.degrees(math.acos(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))))
     figure, axes = plt.subplots(figsize=(5.0, 3.3))
-    arrows = [(a, BLUE, "a = (5, 2)", (6, -12)), (longer, ORANGE, "1.5 b = (10.5, 6)", (-90, 4))]
+    arrows = [(a, BLUE, "a = (5, 2)", (6, -12)), (longer, ORANGE, "b′ = 1.5 b = (10.5, 6)", (-118, 4))]
     arrows.append((b, RED, "b = (7, 4)", (-62, 4)))
     for end, colour, text, offset in arrows:
         axes.annotate("", tuple(end), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.6})

@@ -9,7 +9,7 @@ from choices import LOSSES
 from plot_data import Drawn, NotStored, Study, head_accuracy, seeds_of
 from plot_style import CLASS_COLOURS, data_title, log_ticks, loss_style
 
-BLUE, ORANGE, GREEN = CLASS_COLOURS[:3]
+BLUE, ORANGE = CLASS_COLOURS[:2]
 DEGREES = np.arange(180) + 0.5
 LEAST_FAR = 1e-6  # where ROC curves begin
 
@@ -80,15 +80,15 @@ def time_to_accuracy(study: Study) -> Drawn:
     figure.tight_layout()
     machines = {data_title(runs[0]): f"{runs[0]['device']}, {runs[0]['precision']}" for runs in found}
     if len(set(machines.values())) == 1:
-        times = f"are of {next(iter(machines.values()))}"
+        times = f": {next(iter(machines.values()))}"
     else:
-        times = f"on {' and on '.join(f'{title} are of {machine}' for title, machine in machines.items())}"
+        times = f": {'; '.join(f'{title}, {machine}' for title, machine in machines.items())}"
     return Drawn(
         figure,
         f"ArcFace on {' and '.join(data_title(runs[0]) for runs in found)}, 512 dimensions, one seed: test error "
         "against training time for several numbers of epochs, each "
         f"point a whole run with a schedule of its own (bars: 95 % interval of {runs[0]['test_images']:,} test images; "
-        f"labels: epochs and test accuracy). Times {times}; loading and measuring are not counted.",
+        f"labels: epochs and test accuracy). Both axes are logarithmic. Time is that of training alone{times}.",
     )
 
 
@@ -148,7 +148,7 @@ def roc(study: Study, dataset: str) -> Drawn:
     if not sets:
         raise NotStored(f"ROC points of runs on {dataset}")
     shape = (2.3 * len(sets) + 0.3, 2.8) if len(sets) > 1 else (5.4, 3.8)
-    figure, panels = plt.subplots(1, len(sets), figsize=shape, squeeze=False)
+    figure, panels = plt.subplots(1, len(sets), figsize=shape, squeeze=False, sharey=True)
     pairs, few = [], []
     for axes, (title, groups, part) in zip(panels.flat, sets, strict=True):
         for loss, members in groups.items():
@@ -170,7 +170,6 @@ def roc(study: Study, dataset: str) -> Drawn:
     told = [f"{title}: {count} different-class pairs, {seeds_of(groups)}"
             for (title, groups, _), count in zip(sets, pairs, strict=True)]  # fmt: skip
     notes = " Left of a dotted line fewer than ten pairs decide." if any(few) else ""
-    notes += " The vertical scales differ." if len(sets) > 1 else ""
     return Drawn(
         figure,
         f"{data_title(next(iter(sets[0][1].values()))[0])}, 512 dimensions: verification by cosine over all pairs of "
@@ -255,5 +254,6 @@ def confusion(study: Study, dataset: str) -> Drawn:
         figure,
         f"{data_title(facts)}, 512 dimensions: how often test images of a class (row) were predicted as another "
         f"(column), mean over {seeds_of({k: groups[k] for k in shown})}, rounded; no number where it is below a half; "
-        "colour: square root of the mistakes, each panel on its own scale; of the other losses in report/results/.",
+        "colour: square root of the mistakes, each panel on its own scale. Those of the other losses are in "
+        "report/results/.",
     )

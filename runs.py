@@ -8,8 +8,12 @@ import io
 import json
 import math
 import os
+import platform
+import secrets
 import stat
+import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +25,7 @@ RUN_FILES = ("metrics.json", "curves.json", "embeddings.npz", "checkpoint.pt", "
 SNAPSHOTS = "snapshots"  # the folder in it with what snapshots.py keeps
 DRAWABLE = 3  # dimensions up to which those hold the embeddings themselves
 LARGEST_JSON, LARGEST_ARCHIVE = 1 << 30, 8 << 30  # bytes; nothing this program writes comes near them
+OLD = 24 * 3600  # seconds: no file takes as long to write
 AGAIN = "train that run again with --overwrite"  # the remedy for a damaged run
 STORE_ANEW = "delete it and run experiments.py again"  # the remedy for a damaged result of the study
 # What using the values of a damaged or forged file can raise.
@@ -42,34 +47,41 @@ def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> No
     Two processes that write one file at once do so beside each other; the later one's stays. Raises RunError, naming
     the file and the reason, when it cannot be written; nothing is left behind then.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*partial"):
-            if _abandoned(left):
-                left.unlink(missing_ok=True)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+            with contextlib.suppress(FileNotFoundError):  # finished meanwhile
+                if _abandoned(left):
+                    left.unlink()
         with open(partial, "xb") as file:  # x: were there a link of that name, writing would follow it
             content(file) if callable(content) else file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C, too, leaves nothing behind
         with contextlib.suppress(OSError):  # gone, or out of reach for the same reason
             partial.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise RunError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from None
 
 
+def _machine() -> str:
+    """This machine in eight letters: process numbers mean nothing beyond it, and folders may be shared."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
 def _abandoned(partial: Path) -> bool:
-    """Whether the process that `write_whole` named a file after is gone, or is this one, which has no use for it."""
-    pid = partial.suffixes[-2][1:] if len(partial.suffixes) > 1 else ""
-    if not pid.isdecimal() or int(pid) == os.getpid():
-        return True
-    if os.name != "posix":
-        return False
-    try:
-        os.kill(int(pid), 0)  # asks only whether it is there
-    except OSError as error:
-        return error.errno == errno.ESRCH
-    return False
+    """Whether the process that `write_whole` named a file after is gone; of another machine's, whether it is old."""
+    machine, pid, *_ = [*partial.suffixes[-2][1:].split("-"), ""]
+    if machine == _machine() and pid.isdecimal() and os.name == "posix":
+        try:
+            os.kill(int(pid), 0)  # asks only whether it is there
+        except OSError as error:
+            return error.errno == errno.ESRCH
+        if int(pid) != os.getpid():
+            return False
+    return time.time() - partial.lstat().st_mtime > OLD
 
 
 def json_bytes(values: dict) -> bytes:
@@ -219,6 +231,10 @@ def find_run(folder: Path, wanted: dict, resume: bool, overwrite: bool) -> str:
         raise RunError(f"{folder} holds a run of other settings ({'; '.join(changed)}): give those again, {anew}")
     if record["fingerprint"] != wanted["fingerprint"]:
         raise RunError(f"{folder} holds a run on other data ({record.get('source')}): put them back, {anew}")
+    if record.get("classes") != wanted["classes"]:
+        was = [f"{old} was {new}" for new, old in zip(record.get("classes") or [], wanted["classes"], strict=False)
+               if new != old]  # fmt: skip
+        raise RunError(f"{folder} holds a run on other classes ({', '.join(was) or 'not named'}): rename them, {anew}")
     if (folder / "metrics.json").exists():
         return "finished"
     if (folder / "failed.json").exists():
@@ -266,8 +282,9 @@ def write_arrays(path: Path, **arrays: Any) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def read_arrays(path: Path) -> dict:
-    """Read an npz file of numbers, never unpickling; RunError when it is missing, damaged or holds something else."""
+def read_arrays(path: Path, remedy: str = AGAIN) -> dict:
+    """Read an npz file of numbers, never unpickling; RunError, with `remedy`, a run's unless one is given, when it is
+    missing, damaged or holds something else."""
     import numpy as np
 
     try:
@@ -278,8 +295,8 @@ def read_arrays(path: Path) -> dict:
             raise ValueError("not numbers")
         return arrays
     except FileNotFoundError:
-        raise RunError(f"{path} is missing: {AGAIN}") from None
+        raise RunError(f"{path} is missing: {remedy}") from None
     except PermissionError as error:
-        raise RunError(f"cannot read {path} ({error.strerror}): mend that, or {AGAIN}") from None
+        raise RunError(f"cannot read {path} ({error.strerror}): mend that, or {remedy}") from None
     except Exception:  # damaged files bring up nearly every exception there is
-        raise RunError(f"{path} is damaged: {AGAIN}") from None
+        raise RunError(f"{path} is damaged: {remedy}") from None

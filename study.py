@@ -4,6 +4,7 @@ The order puts first what says most: one seed of every loss on both sets, then M
 what takes hours. Whatever a run does not name comes from recipes.py.
 """
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import devices
 import options
 from choices import CIFAR_CLASSES, DIGITS
+from runs import BAD_CONTENT
 
 LOSS_ORDER = ("arcface", "softmax", "norm-softmax", "cosface", "sphereface", "combined", "li-arcface", "adacos")
 SEEDS = {"mnist": 5, "cifar10": 5}  # of the main table
@@ -210,9 +212,11 @@ def plane() -> Iterator[Run]:
 def seconds(run: Run, stored: list[dict]) -> float:
     """Estimated time of a run: runs of its data set stored on such a device tell an epoch's, else SECONDS_AN_EPOCH."""
     kind = devices.pick_device("auto").partition(":")[0]
-    timed = [f for f in stored if {"dataset", "epochs", "device", "train_seconds"} <= f.keys()]  # not damaged ones
-    like = [f["train_seconds"] / f["epochs"] for f in timed if f["dataset"] == run.dataset and f["train_seconds"]
-            and f["device"].partition(",")[0] == kind]  # fmt: skip
+    like = []
+    for facts in stored:
+        with contextlib.suppress(*BAD_CONTENT):  # a damaged one tells nothing
+            if facts["dataset"] == run.dataset and facts["train_seconds"] and facts["device"].startswith(f"{kind},"):
+                like.append(facts["train_seconds"] / facts["epochs"])
     part = 1 - len(run.hold_out) / len(CLASSES[run.dataset])
     epoch = median(like) if like else SECONDS_AN_EPOCH[run.dataset]
     return run.settings()["epochs"] * epoch * part + SECONDS_BESIDE

@@ -25,6 +25,7 @@ from runs import (
     DRAWABLE,
     SNAPSHOTS,
     RunError,
+    check_archive,
     read_arrays,
     read_json,
     write_arrays,
@@ -34,6 +35,7 @@ from study import Run, where
 
 ROOT = Path(__file__).resolve().parent
 FAILED = "failed.json"  # what train.py leaves of a run that diverged: an outcome, unlike a full disk or missing data
+WITHOUT_ARRAYS = ("sensitivity", "budget")  # parts of the study
 RUNNING: set[subprocess.Popen] = set()
 
 
@@ -53,7 +55,8 @@ def differing(stored: dict, settings: dict, ignored: tuple[str, ...] = ()) -> li
 
 
 def stored_state(run: Run, results: Path) -> str:
-    """'stored', 'failed: REASON' (stored as such), 'outdated' (the study would now run other settings) or 'missing'.
+    """'stored', 'failed: REASON' (stored as such), 'outdated' (the study would now run other settings), 'missing' or
+    'damaged' (of its arrays).
 
     Precision follows the machine, so it makes no result outdated.
     """
@@ -65,7 +68,12 @@ def stored_state(run: Run, results: Path) -> str:
         return "outdated"
     if "failed" in facts:
         return f"failed: {facts['failed']}"
-    return "outdated" if run.snapshots() and not where(results, run).with_suffix(".npz").exists() else "stored"
+    try:
+        if run.part not in WITHOUT_ARRAYS:
+            check_archive(where(results, run).with_suffix(".npz"))
+    except Exception:  # damaged files bring up nearly every exception there is
+        return "damaged"
+    return "stored"
 
 
 def command(run: Run, places: Places, again: bool) -> list[str]:
@@ -161,7 +169,7 @@ def collect(run: Run, places: Places) -> None:
         if near_chance(facts["test_accuracy"], np.sum(facts["confusion"], axis=1)):  # a row for each true class
             facts["failed"] = f"ended near chance: {100 * facts['test_accuracy']:.1f} % of the test images right"
         path = stored_as(run, places.results, facts)
-        if run.part not in ("sensitivity", "budget"):
+        if run.part not in WITHOUT_ARRAYS:
             write_arrays(path.with_suffix(".npz"), **small_arrays(folder, facts))
         write_json(path, facts)  # last: it marks the run as stored
     except BAD_CONTENT as error:

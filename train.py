@@ -16,7 +16,7 @@ import devices
 import options
 from bounds import feasibility_warnings
 from checkpoints import load_checkpoint, save_checkpoint
-from errors import command_line
+from errors import command_line, lacks_memory
 from recipes import Settings, recipe
 from runs import (
     SNAPSHOTS,
@@ -155,7 +155,7 @@ def train(flags: argparse.Namespace) -> Path:
                 snapshots.record(trainer)
                 save_checkpoint(folder / "checkpoint.pt", trainer.state(dataset.fingerprint))
             train_epochs(trainer, dataset.fingerprint, snapshots, folder, not flags.no_progress and sys.stderr.isatty())
-            finish(trainer, dataset, unseen, folder, record | {"device": devices.describe_device(device)})
+            finish(trainer, dataset, unseen, folder, record | {"device": " and ".join(trainer.devices)})
         except Diverged as error:
             write_json(folder / "failed.json", {"error": str(error), "epoch": trainer.epoch})
             raise
@@ -190,20 +190,34 @@ def main() -> int:
     flags = options.parse_flags()
     try:
         folder = train(flags)
-        if not flags.validation:
-            import evaluate
-
-            print(evaluate.summary(evaluate.evaluate_run(folder, flags.data_dir, device=flags.device)))
-        else:
-            print(f"validation accuracy {read_json(folder / 'metrics.json')['test_accuracy']:.2%}")
     except KeyboardInterrupt:
         way = "repeat it with --resume (in place of --overwrite) to go on from the last one"
         print(f"\ntrain.py: stopped; if epochs were finished they are kept: {way}", file=sys.stderr)
         return 130
     name = shlex.quote(str(folder))
     data = f" --data-dir {shlex.quote(str(flags.data_dir))}" if str(flags.data_dir) != "data" else ""
-    print(f"run folder: {folder}\nnext: python evaluate.py {name}{data}   or   python plot_embeddings.py {name}")
+    measuring = f"python evaluate.py {name}{data}"
+    try:
+        print(said_of(folder, flags), flush=True)
+    except KeyboardInterrupt:
+        print(f"\ntrain.py: stopped while measuring; the run is trained: {measuring}", file=sys.stderr)
+        return 130
+    except (MemoryError, RuntimeError) as error:
+        if lacks_memory(error):
+            raise RunError(f"trained, but measuring it takes more memory: close others, then {measuring}") from None
+        raise
+    finally:
+        print(f"run folder: {folder}\nnext: {measuring}   or   python plot_embeddings.py {name}")
     return 0
+
+
+def said_of(folder: Path, flags: argparse.Namespace) -> str:
+    """What is said of a finished run in the end: its figures, which are measured first where they have not been."""
+    if flags.validation:
+        return f"validation accuracy {read_json(folder / 'metrics.json')['test_accuracy']:.2%}"
+    import evaluate
+
+    return evaluate.summary(evaluate.evaluate_run(folder, flags.data_dir, device=flags.device))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from checkpoints import check_optimizer, check_state
 from data import Dataset, augment, channel_statistics, to_input
+from devices import describe_device
 from losses import build_head
 from models import WHITEN_PIXELS, Backbone, build_backbone
 from recipes import SCHEDULES, Settings, is_crowded, likely_cause
@@ -63,6 +64,7 @@ class Trainer:
                         if t.is_floating_point() and settings.averaging}  # fmt: skip
         self.other = {name: t.clone() for name, t in self.weights.items()}
         self.epoch, self.seconds = 0, 0.0
+        self.devices = [describe_device(device)]  # all that the run was trained on, if it was resumed elsewhere
         self.history: list[dict] = []
 
     def _make_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -210,8 +212,8 @@ class Trainer:
         """Everything a resumed run needs to end as the uninterrupted one would."""
         return {
             "model": self.backbone.state_dict(), "head": self.head.state_dict(), "mean": self.mean, "std": self.std,
-            "other": self.other,
-            "optimizer": [o.state_dict() for o in self.optimizers], "epoch": self.epoch, "seconds": self.seconds,
+            "other": self.other, "optimizer": [o.state_dict() for o in self.optimizers],
+            "epoch": self.epoch, "seconds": self.seconds, "devices": self.devices,
             "history": self.history, "random": torch.get_rng_state(), "config": self.settings.to_json(),
             "fingerprint": fingerprint,
         }  # fmt: skip
@@ -233,6 +235,7 @@ class Trainer:
                 check_optimizer(optimizer)
             torch.set_rng_state(state["random"].cpu())
             self.epoch, self.seconds, self.history = state["epoch"], float(state["seconds"]), state["history"]
+            self.devices = list(dict.fromkeys([*state["devices"], *self.devices]))
         except (RuntimeError, *BAD_CONTENT):
             raise RunError("checkpoint.pt is from another network or incomplete: use --overwrite or --name") from None
 

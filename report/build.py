@@ -19,7 +19,7 @@ if __name__ == "__main__":
 from errors import command_line
 from options import Parser
 from report.shrink import shrink
-from runs import BAD_CONTENT, RunError, read_json, write_whole
+from runs import BAD_CONTENT, STORE_ANEW, RunError, read_json, write_whole
 
 PDF = ROOT / "report" / "report.pdf"
 NOBODY = {"first_name": "", "last_name": "", "id": "", "course": ""}  # report/author.json before it is filled in
@@ -101,7 +101,10 @@ def missing_figures(root: Path) -> list[str]:
 def author_of(root: Path, **given: str | None) -> dict:
     """report/author.json with the values given, if any, in place of its own. RunError where it cannot be read."""
     own = read_json(root / "report" / "author.json", f"write into it {json.dumps(NOBODY)}")
-    return own | {name: value for name, value in given.items() if value}
+    whole = NOBODY | own | {name: value for name, value in given.items() if value}
+    if wrong := [name for name, value in whole.items() if not isinstance(value, str)]:
+        raise RunError(f"{root / 'report' / 'author.json'}: {wrong[0]} is no text: write into it {json.dumps(NOBODY)}")
+    return whole
 
 
 def inputs(root: Path, author: dict) -> dict:
@@ -109,10 +112,15 @@ def inputs(root: Path, author: dict) -> dict:
     from report.content import content
     from report.theory import theory
 
+    results = root / "report" / "results"
+    try:
+        study = content(results)
+    except BAD_CONTENT as error:
+        raise RunError(f"a result in {results} is damaged ({error!r}): {STORE_ANEW}") from None
     there = [name for name in figures_named(root / "report") if (root / "figures" / f"{name}.png").exists()]
     known = captions(root)
     return {
-        "author": author, "theory": theory(), "study": content(root / "report" / "results"),
+        "author": author, "theory": theory(), "study": study,
         "code": {name: {"file": file, "source": "\n\n".join(excerpt(root / file, part) for part in parts)}
                  for name, (file, parts) in EXCERPTS.items()},
         "left_out": [name for name in LEFT_OUT if name in known and (root / "figures" / f"{name}.png").exists()],

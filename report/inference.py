@@ -1,6 +1,5 @@
 """What is left of many comparisons after Holm's correction, and rank correlations over losses."""
 
-import math
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -16,10 +15,9 @@ def p_value(differences: Sequence[float]) -> float | None:
         return None
     if np.max(np.abs(differences)) < 1e-9:  # none, but for rounding
         return 1.0
-    error = np.std(differences, ddof=1) / math.sqrt(len(differences))
-    from scipy.special import stdtr
+    from scipy.stats import ttest_1samp
 
-    return float(2 * stdtr(len(differences) - 1, -abs(fmean(differences)) / error))
+    return float(ttest_1samp(differences, 0).pvalue)
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -8,7 +8,7 @@ import torch
 import benchmark
 import benchmark_sides
 from benchmark_work import work_of_100_mb
-from command_helpers import assert_refused
+from command_helpers import assert_refused, content_and_times
 from data import DataError, Dataset
 from results_helpers import facts_of
 from runs import read_json, write_json
@@ -80,6 +80,35 @@ def test_what_is_not_there_to_measure_is_left_out_and_older_figures_stay(command
         list(benchmark.trainers("data"))
     monkeypatch.setattr(benchmark_sides, "our_trainer", lambda name, *_: name if name == "mnist" else fail(name))
     assert list(benchmark.trainers("data")) == [("mnist", "mnist")]
+
+
+def test_runs_that_cannot_be_timed_are_left_out_and_the_others_left_as_they_are(command, monkeypatch, tmp_path):
+    for name in ("a-odd", "b-own", "c-small", "d-part", "e", "f"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    of = {"a-odd": {}, "b-own": facts_of(dim=512, dataset="folder"), "c-small": facts_of(dim=2),
+          "d-part": facts_of(dim=512, validation=0.1), "e": facts_of(dim=512, train_images=7)}  # fmt: skip
+    for name, facts in of.items():
+        write_json(tmp_path / "runs" / name / "metrics.json", facts)
+
+    def once(folder, data_dir):
+        if folder.endswith("e"):
+            raise DataError("no data here")
+        return 1.5, None
+
+    write_json(tmp_path / "runs" / "f" / "metrics.json", facts_of(dim=512, dataset="cifar10", train_images=7))
+    monkeypatch.setattr(benchmark, "ROOT", tmp_path)
+    monkeypatch.setattr(benchmark, "evaluate_once", once)
+    monkeypatch.setattr(benchmark, "in_child", lambda work, *arguments: work(*arguments))
+    done = command(benchmark.main, "evaluation", "--store", tmp_path / "b.json")
+    assert done.status == 0 and done.out.count("left out") == 1 and "runs/e: no data here" in done.out, done.err
+    found = read_json(tmp_path / "b.json")["evaluation"]
+    assert found["cifar10"]["seconds"] == 1.5 and "mnist" not in found and "folder" not in found
+
+
+def test_a_run_whose_evaluation_is_timed_keeps_its_figures(finished_run, tiny_data):
+    before = content_and_times(finished_run)
+    seconds, _ = benchmark.evaluate_once(str(finished_run), tiny_data)
+    assert seconds > 0 and content_and_times(finished_run) == before
 
 
 def fail(name: str):

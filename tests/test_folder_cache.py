@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import data_folders
+import runs
 from data import load_dataset
 from data_helpers import Trap, write_image, write_tree
 
@@ -30,7 +31,8 @@ def test_cache_is_used_again(cached):
     first = load_dataset("folder", folder)
     assert len(calls) == 1 and first.source == load_dataset("folder", folder).source and "PNG" in first.source
     cache.unlink()
-    (folder / f".{cache.name}.999999999.partial").write_bytes(b"half")  # of a process that was killed
+    killed = f".{cache.name}.{runs._machine()}-999999999-0.partial"  # what a process then leaves
+    (folder / killed).write_bytes(b"half")
     again = load_dataset("folder", folder)
     assert len(calls) == 2 and again[:3] == first[:3] and again.classes == first.classes
     assert [path.name for path in folder.iterdir() if path.is_file()] == [cache.name]  # no temporary file left

@@ -163,3 +163,8 @@ def test_the_precision_is_that_of_the_chosen_gpu(cards, monkeypatch, device, pre
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: current[-1] == 1)
     assert devices.pick_precision("auto", device) == precision
     assert devices.pick_precision("bf16", device) == "bf16"
+
+
+def test_an_empty_place_is_no_place():
+    with pytest.raises(argparse.ArgumentTypeError, match="it is empty: name a folder"):
+        options.place("")

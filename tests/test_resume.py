@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -13,9 +14,11 @@ from pathlib import Path
 import pytest
 
 import devices
+import evaluate
 import options
 import runs
 import train
+import trainer
 from checkpoints import load_checkpoint
 from command_helpers import assert_refused
 from training_helpers import STEPS, assert_same, at_step, everything, full_disk, interrupt
@@ -104,7 +107,7 @@ def test_a_killed_process_leaves_a_run_to_resume(train_tiny, uninterrupted, tmp_
 
 def test_a_run_killed_before_its_first_file_resumes(train_tiny, uninterrupted, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".config.json.999999999.partial").write_text('{"settings": {')
+    (tmp_path / "run" / partial_of("config.json", 999_999_999)).write_text('{"settings": {')
     assert train_tiny(tmp_path, "--name", "run", "--resume").status == 0
     assert_same(everything(tmp_path / "run"), uninterrupted("arcface"))
     assert len(list((tmp_path / "run").iterdir())) == 6
@@ -184,11 +187,18 @@ def test_a_folder_that_nobody_can_write_to_is_one_clear_line(train_tiny):
     assert_refused(train_tiny(Path("/proc/runs")), "/proc/runs", "--output-dir")
 
 
-def test_a_link_in_the_way_of_a_file_is_not_written_through(tmp_path):
+def partial_of(name: str, pid: int) -> str:
+    """What `write_whole` calls a file that process `pid` of this machine has begun."""
+    return f".{name}.{runs._machine()}-{pid}-0.partial"
+
+
+def test_a_link_in_the_way_of_a_file_is_not_written_through(tmp_path, monkeypatch):
     (tmp_path / "mine").write_text("mine")
-    (tmp_path / f".file.{os.getpid()}.partial").symlink_to(tmp_path / "mine")
-    runs.write_whole(tmp_path / "file", b"new")
-    assert (tmp_path / "mine").read_text() == "mine" and (tmp_path / "file").read_bytes() == b"new"
+    monkeypatch.setattr(secrets, "token_hex", lambda size: "0")
+    (tmp_path / partial_of("file", os.getpid())).symlink_to(tmp_path / "mine")
+    with pytest.raises(runs.RunError, match="File exists"):
+        runs.write_whole(tmp_path / "file", b"new")
+    assert (tmp_path / "mine").read_text() == "mine" and not (tmp_path / "file").exists()
 
 
 def test_two_processes_that_write_one_file_leave_it_whole(tmp_path, monkeypatch):
@@ -208,10 +218,30 @@ def test_two_processes_that_write_one_file_leave_it_whole(tmp_path, monkeypatch)
 
 
 def test_what_is_left_of_a_dead_process_goes_and_what_a_live_one_is_writing_stays(tmp_path):
-    for pid in (999_999_999, os.getppid()):
-        (tmp_path / f".file.{pid}.partial").write_bytes(b"half")
+    away = ".file.00000000-999999999-0.partial"  # another machine's: nobody can tell but by its age
+    names = [partial_of("file", pid) for pid in (999_999_999, os.getppid(), os.getpid())]
+    for name in (*names, away):
+        (tmp_path / name).write_bytes(b"half")
     runs.write_whole(tmp_path / "file", b"new")
-    assert {p.name for p in tmp_path.iterdir()} == {"file", f".file.{os.getppid()}.partial"}
+    assert {p.name for p in tmp_path.iterdir()} == {"file", *names[1:], away}
+    for name in (*names[1:], away):
+        os.utime(tmp_path / name, (0, 0))
+    runs.write_whole(tmp_path / "file", b"new")
+    assert {p.name for p in tmp_path.iterdir()} == {"file", names[1]}
+
+
+def test_two_machines_whose_processes_share_a_number_leave_one_file_whole(tmp_path, monkeypatch):
+    """Containers number their processes from 1: a second one writes while the first is at it."""
+    path, real = tmp_path / "file", os.fsync
+
+    def fsync(file):
+        monkeypatch.setattr(os, "fsync", real)
+        runs.write_whole(path, b"second")
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    runs.write_whole(path, b"first")
+    assert path.read_bytes() == b"first" and [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_run_that_another_process_finishes_meanwhile_is_left_as_it_is(train_tiny, tmp_path, monkeypatch):
@@ -271,3 +301,40 @@ def test_a_folder_replaced_by_a_file_under_a_run_is_one_clear_line(train_tiny, t
 
     at_step(monkeypatch, 3, replace)
     assert_refused(train_tiny(tmp_path, "--name", "run"), tmp_path / "run", "Not a directory")
+
+
+def test_a_run_tells_of_every_device_that_it_was_trained_on(unfinished, train_tiny, monkeypatch):
+    first = load_checkpoint(unfinished / "run" / "checkpoint.pt")["devices"]
+    monkeypatch.setattr(trainer, "describe_device", lambda device: "cpu, 99 threads")
+    assert train_tiny(unfinished, "--name", "run", "--resume").status == 0
+    assert runs.read_json(unfinished / "run" / "metrics.json")["device"] == f"{first[0]} and cpu, 99 threads"
+
+
+def stopped_measuring(*_):
+    raise KeyboardInterrupt
+
+
+def out_of_memory(*_):
+    raise MemoryError
+
+
+def full_gpu(*_):
+    raise RuntimeError("CUDA error: out of memory")
+
+
+@pytest.mark.parametrize(("measuring", "status"), [(stopped_measuring, 130), (out_of_memory, 2), (full_gpu, 2)])
+def test_a_run_that_cannot_be_measured_is_trained_all_the_same(train_tiny, tmp_path, monkeypatch, measuring, status):
+    monkeypatch.setattr(evaluate, "evaluate_arrays", measuring)
+    done = train_tiny(tmp_path, "--name", "run")
+    way = f"python evaluate.py {tmp_path / 'run'}"
+    assert done.status == status and way in done.err and "--resume" not in done.err and "--batch-size" not in done.err
+    assert f"run folder: {tmp_path / 'run'}" in done.out and done.err.strip().count("\n") == 0
+
+
+def test_a_class_that_was_renamed_makes_another_run(train_tiny, make_data, tmp_path):
+    data = make_data(tmp_path / "data")
+    assert train_tiny(tmp_path / "runs", "--name", "run", data=data).status == 0
+    for part in ("train", "test"):
+        (data / part / "disc").rename(data / part / "disk")
+    done = train_tiny(tmp_path / "runs", "--name", "run", data=data)
+    assert_refused(done, "other classes (disc was disk)", "--overwrite")
