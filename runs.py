@@ -232,9 +232,9 @@ def find_run(folder: Path, wanted: dict, resume: bool, overwrite: bool) -> str:
     if record["fingerprint"] != wanted["fingerprint"]:
         raise RunError(f"{folder} holds a run on other data ({record.get('source')}): put them back, {anew}")
     if record.get("classes") != wanted["classes"]:
-        was = [f"{old} was {new}" for new, old in zip(record.get("classes") or [], wanted["classes"], strict=False)
-               if new != old]  # fmt: skip
-        raise RunError(f"{folder} holds a run on other classes ({', '.join(was) or 'not named'}): rename them, {anew}")
+        pairs = zip(record.get("classes") or [], wanted["classes"], strict=False)
+        renamed = ", ".join(f"{old} is now {new}" for old, new in pairs if new != old) or "there none are named"
+        raise RunError(f"{folder} holds a run on other classes ({renamed}): name them as they were, {anew}")
     if (folder / "metrics.json").exists():
         return "finished"
     if (folder / "failed.json").exists():

@@ -337,4 +337,4 @@ def test_a_class_that_was_renamed_makes_another_run(train_tiny, make_data, tmp_p
     for part in ("train", "test"):
         (data / part / "disc").rename(data / part / "disk")
     done = train_tiny(tmp_path / "runs", "--name", "run", data=data)
-    assert_refused(done, "other classes (disc was disk)", "--overwrite")
+    assert_refused(done, "other classes (disc is now disk)", "--overwrite")
