@@ -33,8 +33,8 @@ LARGE_SCALE = {"cifar10": {"arcface": 0.5, "cosface": 0.35}}
 # Li-ArcFace's straight line and no margin: are margin and line but another scale, or better at the same tightness?
 # Between 4 and 16 normalised softmax passes the tightness of ArcFace at 16, hence 8.
 OTHER_SCALES = {"norm-softmax": (8, 64), "arcface": (4, 64), "li-arcface": (4, 64)}
-# A straight line falls by 2 s / pi a radian everywhere, s cos(theta) by s at a right angle. Normalised softmax with that
-# slope there, for Li-ArcFace's 16 and 64: is the line but a smaller scale? Declared when the others were known.
+# A straight line falls by 2 s / pi a radian everywhere, s cos(theta) by s at a right angle. Normalised softmax with the
+# slope there of Li-ArcFace's 16 and 64: is the line but a smaller scale? Declared when the others were known.
 SAME_SLOPE = (10.19, 40.74)
 SCALE_SEEDS = 5
 # ArcFace's margin has no feasible region beyond 1.68 radians for ten classes, CosFace's beyond 1.11.
