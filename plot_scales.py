@@ -89,7 +89,9 @@ def scales(study: Study) -> Drawn:
     for axes, (name, read) in zip(along, ((INTRA, tightness), (INTER, separation), (ERROR, equal_error)), strict=True):
         _draw_lines(axes, found, None, read)
         axes.set(xscale="log", yscale="linear" if name == INTER else "log", xlabel="scale s", ylabel=name)
-        axes.set_xticks(ticks := sorted({s for family in found for s in family.scales}), [f"{s:g}" for s in ticks])
+        axes.set_xticks(
+            ticks := sorted({s for family in found for s in family.scales if s % 1 == 0}), map("{:g}".format, ticks)
+        )
         axes.minorticks_off()
     _draw_lines(tight, found, tightness, equal_error)
     others = _draw_others(tight, study, found)
@@ -131,7 +133,7 @@ def _draw_lines(axes, found: list[Family], read_x: Callable | None, read_y: Call
         for (s, runs), mean in zip(family.scales.items(), means, strict=True):
             across = [s if read_x is None else read_x(f) for f in runs]
             axes.plot(across, [read_y(f) for f in runs], **look, markersize=3, linestyle="none", alpha=0.45)
-            if read_x is not None:
+            if read_x is not None and s % 1 == 0:  # those between would crowd it
                 axes.annotate(f"{s:g}", mean, BESIDE[family.loss], textcoords="offset points", fontsize=7.5,
                               color=look["color"], path_effects=HALO, annotation_clip=True)  # fmt: skip
 

@@ -50,7 +50,7 @@ from report.facts import (
 from report.inference import kept
 from report.open_set import corrected, open_tables
 from report.plane import plane
-from report.recipe import recipe
+from report.recipe import recipe, scale_search
 from report.scales import along_scale, scales_of
 from report.sensitivity import sensitivity
 from runs import BAD_CONTENT, RunError, read_json
@@ -309,5 +309,6 @@ def content(results: Path) -> dict[str, Any]:
         "benchmark": benchmark(results), "budgets": found_budgets,
         "budget_p": {name: largest_p(rows[0]["errors"], rows[-1]["errors"]) for name, rows in found_budgets.items()},
         "sensitivity": sensitivity(results), "plane": plane(results), "recipe": recipe(results),
+        "scale_search": scale_search(results),
         "crowded_warmup": f"{100 * CROWDED['margin_warmup']:g} %",
     }  # fmt: skip

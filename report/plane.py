@@ -139,7 +139,8 @@ def repeated(study: Study, loss: str) -> dict:
             lost, accuracies = [given_up(f) for f in runs], [accuracy_or_chance(f) for f in runs]
             cells.append({
                 "margin": f"{margin:g}", "fits": margin < bound_of(runs, loss), "n": len(runs),
-                "given_up": lost[0] if len(set(lost)) == 1 else None, "failing": sum(n != 0 for n in lost), "accuracies": [number(a, 1) for a in accuracies],
+                "failing": sum(n != 0 for n in lost),
+                "given_up": lost[0] if len(set(lost)) == 1 else None, "accuracies": [number(a, 1) for a in accuracies],
                 "lost": [None if n is None else str(n) for n in lost],
                 "directions": [directions(study, f) for f in runs], "shared": shared(study, runs),
                 **(extent(accuracies) or {}),

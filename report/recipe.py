@@ -1,4 +1,5 @@
-"""What each part of CIFAR-10's recipe is worth, from the runs on validation images that it was chosen by."""
+"""What each part of CIFAR-10's recipe is worth, and of MNIST's scale, from the runs on validation images that they were
+chosen by."""
 
 import re
 from pathlib import Path
@@ -7,7 +8,7 @@ from statistics import fmean
 from report.facts import number
 from runs import BAD_CONTENT, RunError, read_json
 
-SEARCH = "recipe_search.json"
+SEARCH, MNIST_SEARCH = "recipe_search.json", "recipe_search_mnist.json"
 REMEDY = "take it from the repository again"
 DEEP = {"momentum": 0.8, "depth": 3, "residual": True}
 SHORT = DEEP | {"epochs": 7.4}  # on two cores as long as what went before
@@ -38,6 +39,23 @@ def recipe(results: Path) -> dict | None:
     found = read_json(path, REMEDY)
     try:
         return table(found)
+    except BAD_CONTENT as error:
+        raise RunError(f"{path} is damaged ({error}): {REMEDY}") from None
+
+
+def scale_search(results: Path) -> list[dict] | None:
+    """MNIST's scales tried with the longer training, the largest first: mean validation errors, as text, seeds and
+    images. None where nothing is stored."""
+    if not (path := results / MNIST_SEARCH).exists():
+        return None
+    found = read_json(path, REMEDY)
+    try:
+        by_scale: dict[float, list[dict]] = {}
+        for run in found["scale"]["runs"]:
+            by_scale.setdefault(run["scale"], []).append(run)
+        return [{"scale": f"{s:g}", "errors": number(fmean(run["errors"] for run in runs), 0), "n": len(runs),
+                 "images": f"{runs[0]['test_images']:,}"}
+                for s, runs in sorted(by_scale.items(), reverse=True)] or None  # fmt: skip
     except BAD_CONTENT as error:
         raise RunError(f"{path} is damaged ({error}): {REMEDY}") from None
 

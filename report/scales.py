@@ -19,7 +19,7 @@ COLUMNS = ("accuracy", "intra", "inter", "eer", "tar")
 def along_scale(results: Path, dataset: str) -> dict | None:
     """A row a loss and scale: accuracy, angles, EER and TAR; accuracy and EER minus those of normalised softmax at the
     same scale (`accuracy_minus`, `eer_minus`), and EER minus that at the scale where its Intra is nearest (`near`),
-    where it is near.
+    where it is near; of Li-ArcFace that at the scale where its slope is the same, too (`slope`).
 
     leads: by what cosine the true class must be ahead of all others, equally far, for the first of PROBABILITIES.
     corrected: what Holm's correction leaves of the differences in EER at the same scale. None without two scales.
@@ -43,6 +43,7 @@ def along_scale(results: Path, dataset: str) -> dict | None:
             tested[f"{titles[loss]} at {scale:g}"] = raw_differences(members, base, MEASURES["eer"], same_scale=True)
         if loss != "norm-softmax" and plain:
             row["near"] = nearest_in_tightness(scale, members, plain)
+        row["slope"] = of_the_same_slope(scale, members, plain) if loss == "li-arcface" else None
         rows.append(row)
     classes = len(next(iter(found[0].scales.values()))[0]["classes"])
     leads = {f"{s:g}": f"{lead(s, classes):.2f}" for s in sorted({s for _, s in by_seed})}
@@ -62,6 +63,16 @@ def lead(scale: float, classes: int) -> float:
     """cos(own) - cos(others) at which softmax of s cos gives the own class P, the first of PROBABILITIES, all others
     being equally far: 1 / (1 + (C - 1) exp(-s lead)) = P."""
     return math.log((classes - 1) * PROBABILITIES[0] / (1 - PROBABILITIES[0])) / scale
+
+
+def of_the_same_slope(own_scale: float, members: dict[int, dict], plain: dict[float, dict[int, dict]]) -> dict | None:
+    """What Li-ArcFace without a margin has minus normalised softmax whose logit falls as steeply at a right angle, by s
+    where the line falls by 2 s / pi: that scale, and EER, Intra and Inter, paired by seed. None where there is none."""
+    scale = min(plain, key=lambda s: abs(math.log(s * math.pi / (2 * own_scale))), default=0.0)
+    if not math.isclose(scale, 2 * own_scale / math.pi, rel_tol=0.01):
+        return None
+    return {"scale": f"{scale:g}", **{name: paired(members, plain[scale], MEASURES[name])
+                                      for name in ("eer", "intra", "inter")}}  # fmt: skip
 
 
 def nearest_in_tightness(

@@ -5,6 +5,11 @@ import re
 from pathlib import Path
 from statistics import fmean
 
+from scipy.stats import ttest_rel
+
+from bounds import minimum_scale
+from recipes import recipe
+
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 
@@ -86,3 +91,24 @@ def test_what_was_tried_on_mnist_is_what_is_stored():
     twenty = fmean(run["averaged_errors"] for run in found if run["changed"] == {"epochs": 20})
     said = f"left {longer} errors in place of {recipe}, with the mean of the weights {longer_mean} in place of"
     assert f"{said} {recipe_mean}, 20 epochs {twenty + 1e-9:.0f} (means of two seeds)." in TEXT
+
+
+def test_the_scale_that_validation_images_chose_is_the_one_in_use():
+    found = json.loads((ROOT / "report" / "results" / "recipe_search_mnist.json").read_text())["scale"]["runs"]
+    errors = {s: [run["errors"] for run in found if run["scale"] == s] for s in (16, 8, 4)}
+    assert len(found) == 12 and {len(own) for own in errors.values()} == {4}
+    means = {s: fmean(own) for s, own in errors.items()}
+    assert min(means, key=lambda s: means[s]) == recipe("mnist", "arcface", 512, 10)["scale"]
+    for s in (8, 4):  # run i of each has seed i
+        low, high = ttest_rel(errors[s], errors[16]).confidence_interval(0.95)
+        assert low <= 0 <= high
+    said = f"{means[16]:.0f} errors at s = 16, {means[8]:.0f} at 8 and {means[4]:.0f} at 4"
+    assert (
+        f"Twelve trainings more, of these 14 epochs with the mean of the weights, tried ArcFace's scale: {said}" in TEXT
+    )
+
+
+def test_the_scale_in_use_is_above_what_the_plane_needs():
+    plane, simplex = minimum_scale(10, 0.9, 2), minimum_scale(10, 0.9)
+    assert plane < recipe("mnist", "arcface", 512, 10)["scale"] < 1.1 * plane
+    assert f"need for a probability of 0.9 ({plane:.1f}; in 512 dimensions {simplex:.2f})" in TEXT

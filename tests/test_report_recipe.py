@@ -7,7 +7,7 @@ import pytest
 
 from recipes import BASE
 from recipes import recipe as recipe_of
-from report.recipe import DEEP, SEARCH, STEPS, accuracies, recipe
+from report.recipe import DEEP, MNIST_SEARCH, SEARCH, STEPS, accuracies, recipe, scale_search
 from runs import RunError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,6 +51,17 @@ def test_the_table_is_made_from_what_is_stored(tmp_path):
     (tmp_path / SEARCH).write_text("{")
     with pytest.raises(RunError, match=SEARCH):
         recipe(tmp_path)
+
+
+def test_scales_tried_are_told_from_the_largest_on(tmp_path):
+    assert scale_search(tmp_path) is None
+    runs = [{"scale": s, "errors": e, "test_images": 1000} for s, e in ((4, 10), (16, 7), (4, 12))]
+    (tmp_path / MNIST_SEARCH).write_text(json.dumps({"scale": {"runs": runs}}))
+    assert scale_search(tmp_path) == [{"scale": "16", "errors": "7", "n": 1, "images": "1,000"},
+                                      {"scale": "4", "errors": "11", "n": 2, "images": "1,000"}]  # fmt: skip
+    (tmp_path / MNIST_SEARCH).write_text("{}")
+    with pytest.raises(RunError, match=MNIST_SEARCH):
+        scale_search(tmp_path)
 
 
 def test_the_table_ends_at_the_recipe_in_use():
