@@ -33,6 +33,7 @@ LARGE_SCALE = {"cifar10": {"arcface": 0.5, "cosface": 0.35}}
 # Li-ArcFace's straight line and no margin: are margin and line but another scale, or better at the same tightness?
 # Between 4 and 16 normalised softmax passes the tightness of ArcFace at 16, hence 8.
 OTHER_SCALES = {"norm-softmax": (8, 64), "arcface": (4, 64), "li-arcface": (4, 64)}
+COSFACE_SCALES = (4, 64)  # does what ArcFace's margin does there hold for a margin of the cosine?
 # A straight line falls by 2 s / pi a radian everywhere, s cos(theta) by s at a right angle. Normalised softmax with the
 # slope there of Li-ArcFace's 16 and 64: is the line but a smaller scale? Declared when the others were known.
 SAME_SLOPE = (10.19, 40.74)
@@ -146,6 +147,8 @@ def scales() -> Iterator[Run]:
             yield from (Run("scale", "mnist", loss, seed=seed, extra=(("scale", s), *bare)) for s in values)
     for seed in range(SCALE_SEEDS):
         yield from (Run("scale", "mnist", "norm-softmax", seed=seed, extra=(("scale", s),)) for s in SAME_SLOPE)
+    for seed in range(SCALE_SEEDS):
+        yield from (Run("scale", "mnist", "cosface", seed=seed, extra=(("scale", s),)) for s in COSFACE_SCALES)
 
 
 def again() -> Iterator[Run]:
