@@ -13,7 +13,8 @@ from plot_style import HALO, data_title, log_ticks, loss_style, margin_texts
 from plot_tables import key_of
 
 PARTS = ("main", "control", "scale")  # of the study: what follows the recipe but for scale and margin
-MARKERS = {"norm-softmax": "o", "arcface": "s", "li-arcface": "^"}
+MARKERS = {"norm-softmax": "o", "arcface": "s", "cosface": "v", "li-arcface": "^"}
+WITH_MARGIN = ("arcface", "cosface")  # of these, the margin is the table's; Li-ArcFace has none here
 MOST = 3  # times the smallest mean error: what the last panel shows
 APART = 0.15  # in the natural logarithm of either axis: what is named in its place there
 OTHERS = {
@@ -24,7 +25,12 @@ OTHERS = {
     "markerfacecolor": "none",
     "zorder": 5,
 }
-BESIDE = {"norm-softmax": (6, -3), "arcface": (-12, 5), "li-arcface": (-5, 7)}  # points from a mean to its scale
+BESIDE = {
+    "norm-softmax": (6, -3),
+    "arcface": (-12, 5),
+    "cosface": (6, -3),
+    "li-arcface": (-5, 7),
+}  # points from a mean to its scale
 
 
 class Family(NamedTuple):
@@ -49,13 +55,14 @@ INTRA, INTER, ERROR = "Intra, degrees", "Inter, degrees", "equal error rate, %"
 
 
 def families(study: Study, dataset: str = "mnist") -> list[Family]:
-    """Normalised softmax, ArcFace with the table's margin and Li-ArcFace without one, at 512 dimensions, those that are
-    stored: each alike but for scale and seed. NotStored where none of them has two scales."""
+    """Normalised softmax, ArcFace and CosFace with the table's margins and Li-ArcFace without one, at 512 dimensions,
+    those that are stored: each alike but for scale and seed. NotStored where none of them has two scales."""
     groups = study.main(dataset)
     if "arcface" not in groups:
         raise NotStored(f"ArcFace runs on {dataset} at 512 dimensions")
     first = groups["arcface"][0]
-    wanted = {"norm-softmax": Margins(), "arcface": margins_in(first), "li-arcface": Margins()}
+    wanted = {loss: margins_in(groups[loss][0]) if loss in WITH_MARGIN else Margins() for loss in MARKERS
+              if loss in groups or loss not in WITH_MARGIN}  # fmt: skip
     runs = [f for f in study.runs if f["part"] in PARTS and f["dataset"] == dataset and not f["unseen_classes"]]
     runs = same_recipe([f for f in runs if f["embedding_dim"] == first["embedding_dim"]], first)
     found = []
@@ -162,7 +169,7 @@ def _draw_others(axes, study: Study, found: list[Family]) -> list[str]:
     drawn: list[str] = []
     for loss, members in study.main(first["dataset"]).items():
         runs = same_recipe(members, first)
-        if LOSSES[loss].own_margin and loss != "arcface" and runs:
+        if LOSSES[loss].own_margin and runs and loss not in WITH_MARGIN:
             at = _centre(runs)
             axes.plot(*at, **OTHERS, label=None if drawn else "other margins")
             if min(np.abs(np.log(np.divide(at, other))).max() for other in families_at) > APART:

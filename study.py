@@ -29,14 +29,16 @@ SCALES = (1, 4, 16, 64)
 PLAIN_SCALES, PLAIN_SEEDS = {"mnist": (2, 4), "cifar10": (16,)}, {"mnist": 5, "cifar10": 1}
 LINE_SEEDS = {"mnist": 5, "cifar10": 2}  # see other_margins
 LARGE_SCALE = {"cifar10": {"arcface": 0.5, "cosface": 0.35}}
-# MNIST's recipe once more from a quarter of its scale to four times that, without a margin, with ArcFace's, and with
-# Li-ArcFace's straight line and no margin: are margin and line but another scale, or better at the same tightness?
-# Between 4 and 16 normalised softmax passes the tightness of ArcFace at 16, hence 8.
-OTHER_SCALES = {"norm-softmax": (8, 64), "arcface": (4, 64), "li-arcface": (4, 64)}
-COSFACE_SCALES = (4, 64)  # does what ArcFace's margin does there hold for a margin of the cosine?
-# A straight line falls by 2 s / pi a radian everywhere, s cos(theta) by s at a right angle. Normalised softmax with the
-# slope there of Li-ArcFace's 16 and 64: is the line but a smaller scale? Declared when the others were known.
-SAME_SLOPE = (10.19, 40.74)
+# MNIST's recipe once more from a quarter of its scale to four times that, in three parts, each declared when those
+# before it were known. Without a margin, with ArcFace's, and with Li-ArcFace's straight line and no margin: are margin
+# and line but another scale, or better at the same tightness? Between 4 and 16 normalised softmax passes the tightness
+# of ArcFace at 16, hence 8. Then, as a straight line falls by 2 s / pi a radian everywhere and s cos(theta) by s at a
+# right angle: normalised softmax with the slope there of Li-ArcFace's 16 and 64. Last, a margin of the cosine.
+OTHER_SCALES = (
+    {"norm-softmax": (8, 64), "arcface": (4, 64), "li-arcface": (4, 64)},
+    {"norm-softmax": (10.19, 40.74)},
+    {"cosface": (4, 64)},
+)
 SCALE_SEEDS = 5
 # ArcFace's margin has no feasible region beyond 1.68 radians for ten classes, CosFace's beyond 1.11.
 MARGINS = {"arcface": (0.1, 0.3, 0.5, 1.0, 1.8), "cosface": (0.1, 0.35, 0.7, 1.0, 1.3)}
@@ -139,16 +141,13 @@ def other_margins(dataset: str) -> Iterator[Run]:
 
 
 def scales() -> Iterator[Run]:
-    """Without a margin, with ArcFace's, with a straight line: each at several scales, so that tightness and error can
-    be compared along s."""
-    for seed in range(SCALE_SEEDS):
-        for loss, values in OTHER_SCALES.items():
-            bare = (("margin", 0),) if loss == "li-arcface" else ()
-            yield from (Run("scale", "mnist", loss, seed=seed, extra=(("scale", s), *bare)) for s in values)
-    for seed in range(SCALE_SEEDS):
-        yield from (Run("scale", "mnist", "norm-softmax", seed=seed, extra=(("scale", s),)) for s in SAME_SLOPE)
-    for seed in range(SCALE_SEEDS):
-        yield from (Run("scale", "mnist", "cosface", seed=seed, extra=(("scale", s),)) for s in COSFACE_SCALES)
+    """Without a margin, with ArcFace's and CosFace's, with a straight line: each at several scales, so that tightness
+    and error can be compared along s."""
+    for part in OTHER_SCALES:
+        for seed in range(SCALE_SEEDS):
+            for loss, values in part.items():
+                bare = (("margin", 0),) if loss == "li-arcface" else ()
+                yield from (Run("scale", "mnist", loss, seed=seed, extra=(("scale", s), *bare)) for s in values)
 
 
 def again() -> Iterator[Run]:

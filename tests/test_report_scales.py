@@ -79,3 +79,17 @@ def test_runs_along_the_scale_are_no_rows_of_the_main_tables_but_are_corrected_f
 def test_without_a_second_scale_there_is_no_row(tmp_path):
     store(tmp_path, "arcface", 16.0, 0, 8.0, 0.002, m2=0.5)
     assert scales.along_scale(tmp_path, "mnist") is None
+
+
+def test_the_line_is_set_against_the_cosine_that_falls_as_steeply(results):
+    for seed in range(3):
+        store(results, "li-arcface", 16.0, seed, 13.0 + seed, 0.006, m2=0.0, name="-margin=0", part="control")
+        store(results, "li-arcface", 64.0, seed, 13.0, 0.006, m2=0.0, name="-scale=64-margin=0", part="scale")
+        store(results, "norm-softmax", 10.19, seed, 12.0, 0.004 + 0.001 * seed, name="-scale=10.19", part="scale")
+        store(results, "norm-softmax", 40.0, seed, 12.0, 0.004, name="-scale=40", part="scale")  # 2 % off
+    found = scales.along_scale(results, "mnist")
+    rows = {(row["loss"], row["scale"]): row for row in found["rows"]}
+    slope = rows["li-arcface", "16"]["slope"]
+    assert slope["scale"] == "10.19" and slope["intra"]["mean"] == "+2.0" and slope["eer"]["mean"] == "+0.10"
+    assert slope["eer"]["verdict"] == "undecided"  # 0.2, 0.1, 0.0
+    assert rows["li-arcface", "64"]["slope"] is None and rows["arcface", "16"]["slope"] is None

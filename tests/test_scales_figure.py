@@ -23,6 +23,7 @@ def study(tmp_path):
     for seed in range(2):
         store(tmp_path, "arcface", 16.0, seed, intra=8.0 + seed, eer=0.003)
         store(tmp_path, "cosface", 16.0, seed, intra=9.0, eer=0.004)
+        store(tmp_path, "combined", 16.0, seed, intra=9.0, eer=0.004)
         store(tmp_path, "norm-softmax", 16.0, seed, intra=17.0, eer=0.005)
         store(tmp_path, "norm-softmax", 8.0, seed, intra=9.0, eer=0.003 + 0.001 * seed, name="-scale=8", part="scale")
         store(tmp_path, "arcface", 64.0, seed, eer=0.05, name="-scale=64", part="scale")
@@ -39,9 +40,11 @@ def test_a_line_joins_runs_alike_but_for_scale_and_seed(study):
     found = plot_scales.families(study)
     counts = {one.loss: {s: [f["seed"] for f in runs] for s, runs in one.scales.items()} for one in found}
     assert counts == {
-        "norm-softmax": {8.0: [0, 1], 16.0: [0, 1]}, "arcface": {16.0: [0, 1], 64.0: [0, 1]}, "li-arcface": {16.0: [0]}
+        "norm-softmax": {8.0: [0, 1], 16.0: [0, 1]}, "arcface": {16.0: [0, 1], 64.0: [0, 1]},
+        "cosface": {16.0: [0, 1]}, "li-arcface": {16.0: [0]},
     }  # fmt: skip
-    assert {f["m2"] for one in found for runs in one.scales.values() for f in runs} == {0.0, 0.5}
+    margins = {(f["m2"], f["m3"]) for one in found for runs in one.scales.values() for f in runs}
+    assert margins == {(0.0, 0.0), (0.5, 0.0), (0.0, 0.35)}
 
 
 def test_lines_go_through_means_and_marks_are_runs(study):
@@ -54,7 +57,7 @@ def test_lines_go_through_means_and_marks_are_runs(study):
     assert {(9.0, 0.3), (9.0, 0.4), (8.0, 0.3), (9.0, 0.3)} <= marks
     by_scale = {line.get_label(): line.get_xydata() for line in drawn.figure.axes[0].lines}
     np.testing.assert_allclose(by_scale["Norm-softmax"], [[8.0, 9.0], [16.0, 17.0]])
-    assert "1 to 2 seeds" in drawn.caption and "CosFace, Li-ArcFace in the main table" in drawn.caption
+    assert "1 to 2 seeds" in drawn.caption and "Combined, Li-ArcFace in the main table" in drawn.caption
     plot_scales.plt.close(drawn.figure)
 
 
@@ -73,8 +76,41 @@ def test_one_scale_is_no_line(tmp_path):
 
 def test_other_margins_of_another_recipe_are_not_drawn_beside(study):
     for facts in study.runs:
-        if facts["loss"] == "cosface":
+        if facts["loss"] == "combined":
             facts["epochs"] = 2
     drawn = plot_scales.scales(study)
     assert "Diamonds: means of Li-ArcFace in" in drawn.caption
+    plot_scales.plt.close(drawn.figure)
+
+
+def test_scales_between_whole_numbers_are_drawn_but_not_named(study):
+    extra = [
+        dict(facts, scale=10.19) for facts in study.runs if facts["loss"] == "norm-softmax" and facts["scale"] == 8
+    ]
+    study.runs += extra
+    drawn = plot_scales.scales(study)
+    along, tight = drawn.figure.axes[0], drawn.figure.axes[-1]
+    assert [tick.get_text() for tick in along.get_xticklabels()] == ["8", "16", "64"]
+    assert 10.19 in next(line for line in along.lines if line.get_label() == "Norm-softmax").get_xdata()
+    assert "10.19" not in {text.get_text() for text in tight.texts}
+    plot_scales.plt.close(drawn.figure)
+
+
+def test_errors_past_the_edge_are_named_where_their_line_leaves(study):
+    drawn = plot_scales.scales(study)
+    (named,) = [text for text in drawn.figure.axes[-1].texts if "↑" in text.get_text()]
+    assert named.get_text() == "s = 64: 5.0 % ↑"
+    top = drawn.figure.axes[-1].get_ylim()[1]
+    x, y = np.log([8.5, 10.0]), np.log([0.3, 5.0])  # ArcFace's two means
+    assert named.xy == pytest.approx((np.exp(np.interp(np.log(top), y, x)), top))
+    plot_scales.plt.close(drawn.figure)
+
+
+def test_a_loss_apart_from_the_lines_is_named_in_its_place(study):
+    for facts in study.runs:
+        if facts["loss"] == "combined":
+            facts["angles"]["test"]["intra"] = 40.0
+    drawn = plot_scales.scales(study)
+    names = {text.get_text(): text.xy for text in drawn.figure.axes[-1].texts}
+    assert names["Combined"] == pytest.approx((40.0, 0.4))
     plot_scales.plt.close(drawn.figure)

@@ -1,5 +1,7 @@
 """The study's list of runs: every cell, each once, within reach of train.py, and the time they take."""
 
+import math
+
 import pytest
 
 import devices
@@ -72,9 +74,14 @@ def test_with_fewer_seeds_no_run_of_the_main_table_is_taken_for_another_part():
         assert {run.name(): run.part for run in study.study(seeds)}.items() <= whole.items()
 
 
-def test_scales_are_run_without_a_margin_with_arcface_s_and_with_a_straight_line():
+def test_scales_are_run_without_a_margin_with_two_and_with_a_straight_line():
     names = [run.name() for run in study.study() if run.part == "scale"]
-    assert len(names) == 30 and names[:6] == [
+    slopes = [f"mnist-norm-softmax-512d-seed{seed}-scale={scale}" for seed in range(5) for scale in (10.19, 40.74)]
+    assert names[30:40] == slopes
+    for scale, own in ((10.19, 16), (40.74, 64)):  # two digits behind the point are enough for the same slope
+        assert scale == pytest.approx(2 * own / math.pi, rel=5e-4)
+    assert names[40:] == [f"mnist-cosface-512d-seed{seed}-scale={scale}" for seed in range(5) for scale in (4, 64)]
+    assert names[:6] == [
         f"mnist-{own}" for own in ("norm-softmax-512d-seed0-scale=8", "norm-softmax-512d-seed0-scale=64",
                                    "arcface-512d-seed0-scale=4", "arcface-512d-seed0-scale=64",
                                    "li-arcface-512d-seed0-scale=4-margin=0", "li-arcface-512d-seed0-scale=64-margin=0")
