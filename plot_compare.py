@@ -59,9 +59,8 @@ def _draw_means(axes, groups: dict[str, list[dict]]) -> None:
     """Each loss's runs, and their mean with its standard deviation, or a single run's interval."""
     for place, members in enumerate(groups.values()):
         values = [head_accuracy(f) for f in members]
-        axes.plot(
-            values, [place + 0.24] * len(values), "o", color="#AAAAAA", markersize=4, zorder=1
-        )  # not under the bar
+        below = [place + 0.24] * len(values)  # or the bar would hide some
+        axes.plot(values, below, "o", color="#AAAAAA", markersize=4, zorder=1)
         if len(values) == 1:
             rate = members[0]["accuracy"]["head"]
             spread: Any = [[100 * (rate["value"] - rate["low"])], [100 * (rate["high"] - rate["value"])]]
@@ -90,9 +89,10 @@ def _draw_differences(axes, study: Study, groups: dict[str, list[dict]]) -> tupl
             style = {"fmt": marker, "color": colour, "fillstyle": "none" if half is None else "full", "capsize": 3}
             axes.errorbar(found.mean, place - shift, xerr=half, markersize=5, **style)
             if base == "norm-softmax" and LOSSES[loss].own_margin:
-                ends = [f"{value:+.2f}" for value in (found.mean - found.half, found.mean + found.half)]
-                span = "(no interval)" if half is None else f"[{ends[0]}, {ends[1]}]"
-                told.append(f"{LOSSES[loss].title} {found.mean:+.2f} {span}".replace("-0", "−0"))
+                values = (found.mean, found.mean - found.half, found.mean + found.half)
+                mean, low, high = (f"{value:+.2f}".replace("-", "−") for value in values)
+                span = "(no interval)" if half is None else f"[{low}, {high}]"
+                told.append(f"{LOSSES[loss].title} {mean} {span}")
                 if half is not None:
                     margins_win.append(abs(found.mean) > half)
         if drawn:

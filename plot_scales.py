@@ -17,20 +17,10 @@ MARKERS = {"norm-softmax": "o", "arcface": "s", "cosface": "v", "li-arcface": "^
 WITH_MARGIN = ("arcface", "cosface")  # of these, the margin is the table's; Li-ArcFace has none here
 MOST = 3  # times the smallest mean error: what the last panel shows
 APART = 0.15  # in the natural logarithm of either axis: what is named in its place there
-OTHERS = {
-    "color": "#7F7F7F",
-    "marker": "D",
-    "markersize": 5,
-    "linestyle": "none",
-    "markerfacecolor": "none",
-    "zorder": 5,
-}
-BESIDE = {
-    "norm-softmax": (6, -3),
-    "arcface": (-12, 5),
-    "cosface": (6, -3),
-    "li-arcface": (-5, 7),
-}  # points from a mean to its scale
+OTHERS = {"color": "#7F7F7F", "marker": "D", "markersize": 5, "linestyle": "none", "markerfacecolor": "none",
+          "zorder": 5}  # fmt: skip
+# Points from a mean to its scale.
+BESIDE = {"norm-softmax": (6, -3), "arcface": (-12, 5), "cosface": (6, -3), "li-arcface": (-5, 7)}
 
 
 class Family(NamedTuple):
@@ -96,9 +86,8 @@ def scales(study: Study) -> Drawn:
     for axes, (name, read) in zip(along, ((INTRA, tightness), (INTER, separation), (ERROR, equal_error)), strict=True):
         _draw_lines(axes, found, None, read)
         axes.set(xscale="log", yscale="linear" if name == INTER else "log", xlabel="scale s", ylabel=name)
-        axes.set_xticks(
-            ticks := sorted({s for family in found for s in family.scales if s % 1 == 0}), map("{:g}".format, ticks)
-        )
+        ticks = sorted({s for family in found for s in family.scales if s % 1 == 0})
+        axes.set_xticks(ticks, [f"{s:g}" for s in ticks])
         axes.minorticks_off()
     _draw_lines(tight, found, tightness, equal_error)
     others = _draw_others(tight, study, found)

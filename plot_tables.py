@@ -243,10 +243,9 @@ def accuracy_tables(runs: list[dict], folder: Path, name: str = "accuracy", kind
 
 def caption(runs: list[dict]) -> str:
     """What the study's table of these runs shows, for figures/captions.json."""
-    also = (
-        ", with more training (mean of the weights: of those after each step)" if any(map(other_weights, runs)) else ""
-    )
-    also += "; where a row names channels, with another net" if any(map(other_net, runs)) else ""
+    more = ", with more training (mean of the weights: of those after each step)"
+    net = "; where a row names channels, with another net"
+    also = (more if any(map(other_weights, runs)) else "") + (net if any(map(other_net, runs)) else "")
     return (
         f"{copies_of(runs)}: every loss in two, three and 512 dimensions, with other scales and margins{also}; means "
         f"over seeds. {NOTE}"
