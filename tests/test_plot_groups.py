@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
 import plot_compare
 import plot_points
@@ -209,3 +210,17 @@ def test_long_names_side_by_side_in_space_are_moved_up_and_down(draw):
     first, second = (np.array(text.get_position_3d()) for text in axes.texts)
     assert abs(first[1] - second[1]) < 0.25 and abs(first[2] - second[2]) > 0.15
     plt.close(axes.figure)
+
+
+def test_differences_to_norm_softmax_come_with_both_ends_of_their_interval(tmp_path):
+    for seed, (own, plain) in enumerate(((0.90, 0.91), (0.92, 0.95), (0.91, 0.92))):
+        for loss, accuracy in (("arcface", own), ("norm-softmax", plain)):
+            facts = facts_of(loss, 512, seed, accuracy=accuracy, m2=0.3 if loss == "arcface" else 0.0)
+            write_json(tmp_path / f"mnist-{loss}-512d-seed{seed}.json", facts)
+    drawn = plot_compare.scale_or_margin(Study(tmp_path), "mnist")
+    found = ttest_rel([90, 92, 91], [91, 95, 92]).confidence_interval(0.95)
+    assert f"ArcFace −1.67 [−{-found.low:.2f}, +{found.high:.2f}] points" in drawn.caption
+    left = drawn.figure.axes[0]
+    dots = [line.get_ydata() for line in left.lines if line.get_marker() == "o"]
+    assert all((np.array(places) % 1 > 0.1).all() for places in dots) and len(dots) == 2  # beside the bars
+    plt.close(drawn.figure)

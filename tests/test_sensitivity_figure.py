@@ -74,3 +74,25 @@ def test_the_text_stands_out_from_its_colour(panels):
             under = to_rgb(axes.get_facecolor()) if text.get_text() == "diverged" else colours[y, x]
             dark, light = sorted((luminance(under), luminance(to_rgb(text.get_color()))))
             assert (light + 0.05) / (dark + 0.05) >= 4.5, text.get_text()  # WCAG's AA for text
+
+
+def test_margins_of_two_losses_share_their_colours_and_the_learning_rate_has_its_own(tmp_path):
+    for loss, m2, m3, accuracy in (("arcface", 0.5, 0.0, 0.99), ("cosface", 0.0, 0.35, 0.996)):
+        facts = facts_of(loss, 512, scale=16.0, accuracy=accuracy, part="sensitivity", m2=m2, m3=m3)
+        write_json(tmp_path / f"mnist-{loss}-512d-seed0-scale=16-margin={m2 or m3}-epochs=2.json", facts)
+    facts = facts_of(dim=512, accuracy=0.95, part="sensitivity")
+    write_json(tmp_path / "mnist-arcface-512d-seed0-batch-size=16-lr=0.05-epochs=2.json", facts)
+    drawn = plot_compare.sensitivity(Study(tmp_path))
+    above = [axes for axes in drawn.figure.axes if axes.get_title().endswith("accuracy, %")]
+    limits = [(image.norm.vmin, image.norm.vmax) for axes in above for image in axes.images]
+    assert limits == [pytest.approx((99.0, 99.6))] * 2 + [pytest.approx((95.0, 95.0))]
+    assert "None of the 3 fails." in drawn.caption and "interval is about ±" in drawn.caption
+    plt.close(drawn.figure)
+
+
+def test_one_training_under_two_names_is_one_of_the_runs_counted(tmp_path):
+    for name in ("scale=16-margin=0.3", "batch-size=16-lr=0.05"):
+        write_json(tmp_path / f"mnist-arcface-512d-seed0-{name}-epochs=2.json", facts_of(dim=512, part="sensitivity"))
+    drawn = plot_compare.sensitivity(Study(tmp_path))
+    assert "None of the 1 fails." in drawn.caption
+    plt.close(drawn.figure)

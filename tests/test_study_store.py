@@ -107,6 +107,16 @@ def test_a_result_of_other_settings_is_outdated(places, change):
     assert study_store.stored_state(RUN, places.results) == "missing"
 
 
+def test_arrays_are_missed_where_there_should_be_some(places):
+    control, grid = (Run(part, "mnist", "arcface", extra=(("scale", 4),)) for part in ("control", "sensitivity"))
+    for run, state in ((control, "damaged"), (grid, "stored")):
+        finish(run, places.output_dir)
+        study_store.collect(run, places)
+        assert study_store.stored_state(run, places.results) == "stored"
+        (places.results / f"{run.name()}.npz").unlink(missing_ok=True)
+        assert study_store.stored_state(run, places.results) == state
+
+
 def test_the_scale_that_a_loss_finds_itself_does_not_outdate_it(places):
     for loss in ("adacos", "softmax"):
         run = RUN._replace(loss=loss)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 import plot_tables
+from recipes import BASE
 from results_helpers import facts_of
 
 
@@ -159,3 +160,16 @@ def test_a_column_is_as_wide_as_its_text():
         width = drawn.get_window_extent(figure.canvas.get_renderer()).width / 200
         assert plot_tables.text_width(text, weight) == pytest.approx(width, rel=0.05)
     plot_tables.plt.close(figure)
+
+
+def test_of_one_loss_the_shorter_training_comes_first():
+    runs = [facts_of(epochs=epochs, averaging=averaging) for epochs, averaging in ((14, 0.995), (8, 0.0), (100, 0.0))]
+    assert [row["epochs"] for row in plot_tables.table_rows(runs)] == [8, 14, 100]
+
+
+def test_a_caption_speaks_of_what_is_in_the_table():
+    usual = {"dataset": "mnist", "widths": BASE["mnist"]["widths"]}
+    assert "net" not in plot_tables.caption([facts_of(**usual)]).split("Last epoch")[0]
+    assert "more training" not in plot_tables.caption([facts_of(**usual)])
+    said = plot_tables.caption([facts_of(**usual), facts_of(**usual, averaging=0.9), facts_of()])
+    assert "with more training (mean of the weights" in said and "names channels, with another net" in said
