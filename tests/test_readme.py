@@ -52,16 +52,25 @@ def test_a_small_scale_is_level_with_arcface_or_ahead():
     assert "adacos" not in left_by_holm(bare)
 
 
-def test_li_arcface_s_line_does_much_without_a_margin_and_adds_nothing_to_one():
-    line, own, plain, arcface = (values(loss, name, *EER) for loss, name in (
-        ("li-arcface", "-margin=0"), ("li-arcface", ""), ("norm-softmax", ""), ("arcface", "")))  # fmt: skip
-    assert paired_interval(line, plain)[1] < 0 and len(line) == len(own) == 5
-    low, high = paired_interval(own, arcface)
-    assert low <= 0 <= high
+def test_li_arcface_s_line_is_a_smaller_scale_and_adds_nothing_to_a_margin():
+    line, steep, plain = (
+        [values(loss, name.format(*which), *EER) for which in kinds]
+        for loss, name, kinds in (("li-arcface", "{}-margin=0", (("",), ("-scale=64",))),
+                                  ("norm-softmax", "-scale={}", ((10.19,), (40.74,))),
+                                  ("norm-softmax", "{}", (("",), ("-scale=64",))))
+    )  # fmt: skip
+    for own, as_steep, at_the_same_scale in zip(line, steep, plain, strict=True):
+        assert len(own) == len(as_steep) == 5
+        assert paired_interval(own, at_the_same_scale)[1] < 0 < paired_interval(own, as_steep)[1]  # not below it
+    means = [fmean(found.values()) for found in (*line, *steep)]
     assert (
-        f"straight line does much of this without its margin ({fmean(line.values()):.2f} %); added to a margin it "
-        f"brings nothing clear ({fmean(own.values()):.2f} %)."
+        f"at s = 16 and 64 it has {means[0]:.2f} and {means[1]:.1f} %, normalised softmax that falls as steeply at a "
+        f"right angle (2/π of these, 10.19 and 40.74) {means[2]:.2f} and {means[3]:.1f} %."
     ) in TEXT
+    both, arcface = (values(loss, "", *EER) for loss in ("li-arcface", "arcface"))
+    low, high = paired_interval(both, arcface)
+    assert low <= 0 <= high
+    assert f"Added to a margin it brings nothing clear ({fmean(both.values()):.2f} %)." in TEXT
 
 
 def test_what_margins_without_room_cost_is_what_is_stored():
