@@ -20,7 +20,7 @@ APART = 0.15  # in the natural logarithm of either axis: what is named in its pl
 OTHERS = {"color": "#7F7F7F", "marker": "D", "markersize": 5, "linestyle": "none", "markerfacecolor": "none",
           "zorder": 5}  # fmt: skip
 # Points from a mean to its scale.
-BESIDE = {"norm-softmax": (6, -3), "arcface": (-12, 5), "cosface": (6, -3), "li-arcface": (-5, 7)}
+BESIDE = {"norm-softmax": (6, -3), "arcface": (-12, 5), "cosface": (-5, 8), "li-arcface": (-5, 7)}
 
 
 class Family(NamedTuple):
@@ -102,7 +102,7 @@ def scales(study: Study) -> Drawn:
         if axes.get_yscale() == "log":
             log_ticks(axes.yaxis, (1, 2, 3, 4, 5, 6) if axes is tight else (1, 2, 5))
     handles, names = tight.get_legend_handles_labels()
-    figure.legend(handles, names, loc="lower center", ncols=4, fontsize=8)
+    figure.legend(handles, names, loc="lower center", ncols=5, fontsize=7.5, columnspacing=1.4, handlelength=1.6)
     figure.tight_layout(rect=(0, 0.05, 1, 1))
     beside = f" Diamonds: means of {', '.join(others)} in the main table." if others else ""
     return Drawn(
