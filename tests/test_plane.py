@@ -58,9 +58,9 @@ def test_seeds_are_taken_together_and_do_not_crowd_the_grid(grids):
     found = plane(grids)
     same = {"n": 2, "directions": ["4", "4"], "shared": None}
     cells = [
-        {"margin": "0.5", "fits": True, "given_up": 0, "low": "88.6", "high": "99.0", "lost": ["0", "0"],
+        {"margin": "0.5", "fits": True, "failing": 0, "given_up": 0, "low": "88.6", "high": "99.0", "lost": ["0", "0"],
          "accuracies": ["88.6", "99.0"], **same},
-        {"margin": "2", "fits": False, "given_up": None, "low": "40.0", "high": "45.0", "lost": ["0", "1"],
+        {"margin": "2", "fits": False, "failing": 1, "given_up": None, "low": "40.0", "high": "45.0", "lost": ["0", "1"],
          "accuracies": ["45.0", "40.0"], **same},
     ]  # fmt: skip
     assert found["repeated"]["arcface"] == {"title": "ArcFace", "scale": "16", "cells": cells}

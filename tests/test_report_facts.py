@@ -80,7 +80,10 @@ def test_stored_runs_are_told_apart_by_name(tmp_path):
     store("mnist-arcface-512d-seed1-without-7-8", hold_out=["7", "8"], unseen_classes=["7", "8"], seed=1)
     store("mnist-softmax-512d-seed2", loss="softmax", seed=2, failed="ended near chance")
     store("mnist-cosface-512d-seed0-scale=64", loss="cosface", failed="ended near chance", part="sensitivity")
-    (tmp_path / "mnist-arcface-512d-seed9.json").write_text('{"failed": "diverged"}')
+    store("mnist-arcface-512d-seed9", seed=9, failed="diverged")
+    diverged = json.loads((tmp_path / "mnist-arcface-512d-seed9.json").read_text())
+    del diverged["accuracy"]
+    (tmp_path / "mnist-arcface-512d-seed9.json").write_text(json.dumps(diverged))
     found, failed = facts.stored_runs(tmp_path)
     assert {(r.loss, r.extra, r.held_out) for r in found} == {
         ("li-arcface", "", ""), ("arcface", "scale=4-margin=0.5", ""), ("arcface", "", "7, 8"), ("softmax", "", ""),
