@@ -60,8 +60,8 @@ def test_seeds_are_taken_together_and_do_not_crowd_the_grid(grids):
     cells = [
         {"margin": "0.5", "fits": True, "failing": 0, "given_up": 0, "low": "88.6", "high": "99.0", "lost": ["0", "0"],
          "accuracies": ["88.6", "99.0"], **same},
-        {"margin": "2", "fits": False, "failing": 1, "given_up": None, "low": "40.0", "high": "45.0", "lost": ["0", "1"],
-         "accuracies": ["45.0", "40.0"], **same},
+        {"margin": "2", "fits": False, "failing": 1, "given_up": None, "low": "40.0", "high": "45.0",
+         "lost": ["0", "1"], "accuracies": ["45.0", "40.0"], **same},
     ]  # fmt: skip
     assert found["repeated"]["arcface"] == {"title": "ArcFace", "scale": "16", "cells": cells}
     assert found["grids"][1]["within"]["high"] == "89.1"  # of the first seed alone
