@@ -2,13 +2,16 @@
 chosen by."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
+from typing import TypeVar
 
 from report.facts import number
 from runs import BAD_CONTENT, RunError, read_json
 
 SEARCH, MNIST_SEARCH = "recipe_search.json", "recipe_search_mnist.json"
+T = TypeVar("T")
 REMEDY = "take it from the repository again"
 DEEP = {"momentum": 0.8, "depth": 3, "residual": True}
 SHORT = DEEP | {"epochs": 7.4}  # on two cores as long as what went before
@@ -32,32 +35,36 @@ def accuracies(found: dict, changed: dict, averaging: float | None) -> list[floa
     return [by_seed[seed] for seed in sorted(by_seed)]
 
 
-def recipe(results: Path) -> dict | None:
-    """The table's rows as text, the number of trainings in all, and their device; None where nothing is stored."""
-    if not (path := results / SEARCH).exists():
+def read_search(path: Path, use: Callable[[dict], T]) -> T | None:
+    """What `use` makes of a stored search; None where there is no such file. RunError where it is damaged."""
+    if not path.exists():
         return None
     found = read_json(path, REMEDY)
     try:
-        return table(found)
+        return use(found)
     except BAD_CONTENT as error:
         raise RunError(f"{path} is damaged ({error}): {REMEDY}") from None
+
+
+def recipe(results: Path) -> dict | None:
+    """The table's rows as text, the number of trainings in all, and their device; None where nothing is stored."""
+    return read_search(results / SEARCH, table)
 
 
 def scale_search(results: Path) -> list[dict] | None:
     """MNIST's scales tried with the longer training, the largest first: mean validation errors, as text, seeds and
     images. None where nothing is stored."""
-    if not (path := results / MNIST_SEARCH).exists():
-        return None
-    found = read_json(path, REMEDY)
-    try:
-        by_scale: dict[float, list[dict]] = {}
-        for run in found["scale"]["runs"]:
-            by_scale.setdefault(run["scale"], []).append(run)
-        return [{"scale": f"{s:g}", "errors": number(fmean(run["errors"] for run in runs), 0), "n": len(runs),
-                 "images": f"{runs[0]['test_images']:,}"}
-                for s, runs in sorted(by_scale.items(), reverse=True)] or None  # fmt: skip
-    except BAD_CONTENT as error:
-        raise RunError(f"{path} is damaged ({error}): {REMEDY}") from None
+    return read_search(results / MNIST_SEARCH, by_scale)
+
+
+def by_scale(found: dict) -> list[dict] | None:
+    """`scale_search` from the file's content."""
+    tried: dict[float, list[dict]] = {}
+    for run in found["scale"]["runs"]:
+        tried.setdefault(run["scale"], []).append(run)
+    return [{"scale": f"{s:g}", "errors": number(fmean(run["errors"] for run in runs), 0), "n": len(runs),
+             "images": f"{runs[0]['test_images']:,}"}
+            for s, runs in sorted(tried.items(), reverse=True)] or None  # fmt: skip
 
 
 def table(found: dict) -> dict:
