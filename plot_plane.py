@@ -1,6 +1,10 @@
 """What becomes of margins that ten classes in a plane have no room for: the bounds of bounds.py, put to the test."""
 
+import math
+from functools import partial
+
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.colors import Normalize
 
 from bounds import maximum_margin
@@ -23,6 +27,17 @@ def spacing(facts: dict) -> float:
     return facts["angles"]["test"]["w_inter"]
 
 
+def closest(study: Study, facts: dict) -> float:
+    """The smallest angle between two class weights, in degrees: next to none where classes share a direction, which
+    `spacing`, a mean, hides. NaN where the weights are not stored."""
+    weights = study.arrays(facts).get("weights")
+    if weights is None:
+        return math.nan
+    across, up = weights.astype(np.float64).T
+    around = np.sort(np.degrees(np.arctan2(up, across)))
+    return float(np.diff(around, append=around[0] + 360).min())
+
+
 def bound_of(runs: list[dict], loss: str) -> float:
     """The margin at and beyond which a grid's classes have no room."""
     return float(maximum_margin(loss, len(runs[0]["classes"]), runs[0]["embedding_dim"]))
@@ -34,7 +49,7 @@ def shown_title(title: str) -> str:
 
 
 def plane_margins(study: Study) -> Drawn:
-    """Accuracy and spacing of the class weights by margin and scale in two dimensions, with the bound as a line."""
+    """Accuracy and how near class weights come to each other by margin and scale in the plane; the bound as a line."""
     grids = [(title, loss, study.margin_grid(loss, 2, more)) for title, loss, more in GRIDS]
     grids = [entry for entry in grids if entry[2]]
     if not grids:
@@ -45,10 +60,10 @@ def plane_margins(study: Study) -> Drawn:
     widest = 360 / len(first["classes"])
     low, high = min(accuracies), max(accuracies)
     shades = (Shade(head_accuracy, 2, Normalize(min(max(90.0, low), high), high), "cividis"),
-              Shade(spacing, 1, Normalize(0, widest), "cividis"))  # fmt: skip
+              Shade(partial(closest, study), 1, Normalize(0, widest), "cividis"))  # fmt: skip
     shape = (2.0 * len(grids), 6.4)
     figure, panels = plt.subplots(3, len(grids), figsize=shape, squeeze=False, height_ratios=(1, 1, 0.95))
-    for line, shade, what in zip(panels, shades, ("accuracy, %", "spacing, °"), strict=False):
+    for line, shade, what in zip(panels, shades, ("accuracy, %", "nearest weights, °"), strict=False):
         for axes, (title, loss, runs) in zip(line, grids, strict=True):
             own = LOSSES[loss].own_margin or ""
             heat_map(axes, runs, (own, "scale"), (f"margin {SIGNS[own]}", "scale s"), shade)
@@ -70,10 +85,10 @@ def plane_margins(study: Study) -> Drawn:
     return Drawn(
         figure,
         f"{data_title(first)}, two dimensions, {first['epochs']} epochs, seed {first['seed']}: test accuracy "
-        "(bright is good, colours end at 90 %); mean angle of a class weight to the nearest other, at most "
-        f"{widest:.0f}°; test embeddings with a ray along each class weight at one margin past its bound, where names "
-        f"side by side share a direction. The line is the bound, {bounds}; margin 0 is normalised softmax. Growing: "
-        f"scale and margin grow over the first {100 * first['margin_warmup']:g} % of training; at once: "
-        "both are full from the first step. "
+        "(bright is good, colours end at 90 %); angle between the two nearest class weights, at most "
+        f"{widest:.0f}° and next to none where classes share a direction; test embeddings with a ray along each class "
+        "weight at one margin past its bound, where names side by side share a direction. The line is the bound, "
+        f"{bounds}; margin 0 is normalised softmax. Growing: scale and margin grow over the first "
+        f"{100 * first['margin_warmup']:g} % of training; at once: both are full from the first step. "
         f"{f'Grey: failed ({lost} of {len(each)}).' if lost else f'None of these {len(each)} runs is near chance.'}",
     )

@@ -1,9 +1,27 @@
 """A measured run's figures as lines for the terminal."""
 
-from choices import LOSSES
+from choices import LOSSES, WITHOUT_SCALE, Margins
 
 PAPER_MARGIN = LOSSES["arcface"].margins.m2
 WIDEST_MATRIX = 20  # classes; a wider confusion matrix does not fit a terminal
+
+
+def training_line(facts: dict) -> str:
+    """What a run is trained with: 's = 16, m2 = 0.5, growing over the first 50 %; 8 epochs, batch 256, lr 0.025'.
+
+    facts: its settings, or metrics.json. AdaCos's scale is an outcome: it is named once there is one.
+    """
+    head, loss = [], facts["loss"]
+    if loss != "softmax" and facts["scale"] is not None:
+        grows = facts["scale_start"] is not None and loss not in WITHOUT_SCALE
+        head.append(f"s = {facts['scale']:.3g}" + (f" (from {facts['scale_start']:g})" if grows else ""))
+    margins = [f"{name} = {facts[name]:.3g}" for name, none in Margins()._asdict().items() if facts[name] != none]
+    if margins and facts["margin_warmup"]:
+        margins[-1] += f", growing over the first {100 * facts['margin_warmup']:g} %"
+    head += margins or (["no margin"] if LOSSES[loss].own_margin else [])
+    many = "s" * (facts["epochs"] != 1)
+    steps = f"{facts['epochs']} epoch{many}, batch {facts['batch_size']}, lr {facts['lr']:g}"
+    return "; ".join([", ".join(head), steps] if head else [steps])
 
 
 def summary(facts: dict) -> str:
@@ -12,7 +30,7 @@ def summary(facts: dict) -> str:
     kind = "validation" if facts.get("validation") else "test"
     measured_on = f"{facts['test_images']:,} {kind} images"
     lines = [f"{facts['dataset']} {facts['loss']} {facts['embedding_dim']}-d, on {measured_on}",
-             f"  data: {facts['source']}"]  # fmt: skip
+             f"  data: {facts['source']}", f"  trained: {training_line(facts)}"]  # fmt: skip
     names = {"head": "head, no margin", "nearest_mean": "nearest class mean"}
     for name, entry in accuracy.items():
         label = names.get(name, "5 nearest by cosine")
@@ -55,7 +73,7 @@ def class_lines(facts: dict) -> list[str]:
     if len(facts["classes"]) > WIDEST_MATRIX:
         return [f"  per class: {len(facts['classes'])} classes, in metrics.json"]
     width = max(len(name) for name in facts["classes"])
-    lines = ["  per class: accuracy, and how often (column) was predicted"]
+    lines = ["  per class: accuracy, and how often each class (columns, in the same order) was predicted"]
     for name, share, row in zip(facts["classes"], facts["per_class_accuracy"], facts["confusion"], strict=True):
         accuracy = "   none" if share is None else f"{share:7.2%}"
         lines.append(f"    {name:<{width}} {accuracy} " + "".join(f"{count:6}" for count in row))

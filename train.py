@@ -30,6 +30,7 @@ from runs import (
     write_history,
     write_json,
 )
+from summaries import training_line
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load: the functions that need it do so, once the flags are read
     from torch import Tensor
@@ -134,6 +135,7 @@ def train(flags: argparse.Namespace) -> Path:
         return folder
     sizes = f"{len(dataset.train_images):,} images to train on, {len(dataset.test_images):,} to test on"
     print(f"data: {dataset.source}\n      {sizes}; {devices.describe_device(device)}, {settings.precision}")
+    print(f"      settings: {training_line(record['settings'])}")
     for line in warnings_of(settings, len(dataset.classes)):
         print(f"warning: {settings.loss}: {line}")
     trainer = Trainer(settings, dataset, device)

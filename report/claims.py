@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from report.facts import MEASURES, number, paired
+from report.facts import number, paired
+from report.measures import MEASURES
 
 PAPERS = Path(__file__).with_name("papers.json")
 

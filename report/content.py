@@ -12,6 +12,7 @@ from choices import LOSSES, Margins
 from plot_data import LEVEL, NotStored, Study, head_accuracy, margins_in
 from plot_style import channels, data_title
 from recipes import CROWDED, Settings
+from report.by_measure import by_measure, error_floor, related
 from report.claims import claims, paper_angles, papers, scale_share
 from report.controls import (
     VARIANTS,
@@ -28,19 +29,17 @@ from report.controls import (
 from report.facts import (
     DATASETS,
     DIM,
-    MEASURES,
-    TABLES,
     Run,
     cell,
     devices_text,
     differences,
     group,
     margin_verdicts,
-    margins_minus_plain,
+    margins_and_plain,
     mean_settings,
     number,
     paired,
-    raw_differences,
+    pairs_of,
     set_aside,
     sources,
     span,
@@ -48,6 +47,7 @@ from report.facts import (
     table,
 )
 from report.inference import kept
+from report.measures import MEASURES, TABLES
 from report.open_set import corrected, open_tables
 from report.plane import plane
 from report.recipe import recipe, scale_search
@@ -151,16 +151,16 @@ def families(groups: dict, extras: dict[str, dict]) -> dict[str, dict]:
     tabled = {LOSSES[loss].title: members for loss, members in groups.items()}
     bare = {f"Norm-softmax at {mean_settings(own)}": own} if own else {}
     bare |= {"AdaCos": groups["adacos"]} if "adacos" in groups else {}
-    with_margin = margins_minus_plain(groups, "eer")
+    with_margin = margins_and_plain(groups, "eer")
     for title, members in extras.items():
         if margins_in(next(iter(members.values()))) == Margins():
             bare[title] = members
         elif own:
-            with_margin[title] = raw_differences(members, own, MEASURES["eer"], same_scale=True)
+            with_margin[title] = pairs_of(members, own, MEASURES["eer"], same_scale=True)
 
     def against(base: str, measure: str, family: dict[str, dict]) -> dict:
         rest = {title: members for title, members in family.items() if base in groups and title != LOSSES[base].title}
-        return kept({title: raw_differences(m, groups[base], MEASURES[measure]) for title, m in rest.items()})
+        return kept({title: pairs_of(m, groups[base], MEASURES[measure]) for title, m in rest.items()})
 
     return {
         "softmax": against("softmax", "accuracy", tabled | extras),
@@ -277,7 +277,9 @@ def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
         "by_scale": by_scale(groups, controls, margins_of(runs, name), again_of(runs, name)),
         "variants": variants(runs, name, groups), "beyond": beyond_the_table(groups, extras),
         "corrected": families(groups, extras), "confused": most_confused(groups.get("arcface", {})),
-        "longer": longer(runs, name),
+        "longer": longer(runs, name), "by_measure": by_measure(runs, name), "related": related(groups),
+        "floor": error_floor(runs, name),
+        "verdicts_auc": margin_verdicts(groups, controls, MEASURES["auc"]),
     }  # fmt: skip
 
 

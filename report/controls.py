@@ -8,8 +8,6 @@ from plot_data import margins_in
 from report.facts import (
     DATASETS,
     DIM,
-    MEASURES,
-    TABLES,
     Run,
     alike,
     cell,
@@ -19,6 +17,7 @@ from report.facts import (
     mean_settings,
     paired,
 )
+from report.measures import MEASURES, TABLES
 
 KEPT_OF = ("control", "scale", "again", "longer")  # parts of the study; the tables, grids and budgets are too many
 
@@ -150,12 +149,16 @@ def margins_kept(runs: list[Run]) -> list[dict]:
     return rows
 
 
+def longer_groups(runs: list[Run], dataset: str) -> dict[str, dict[int, dict]]:
+    """Groups of the runs with more epochs and the mean of the weights; empty where there are none."""
+    names = sorted({run.extra for run in runs if re.fullmatch(r"epochs=\d+-averaging=[\d.]+", run.extra)})
+    return group(runs, dataset=dataset, dim=DIM, held_out="", extra=names[0]) if names else {}
+
+
 def longer(runs: list[Run], dataset: str) -> dict | None:
     """Runs of several losses with more epochs and the mean of the weights: a row a loss, and what is ahead of what;
     None where there are none."""
-    names = sorted({run.extra for run in runs if re.fullmatch(r"epochs=\d+-averaging=[\d.]+", run.extra)})
-    groups = group(runs, dataset=dataset, dim=DIM, held_out="", extra=names[0]) if names else {}
-    if not groups:
+    if not (groups := longer_groups(runs, dataset)):
         return None
     first = next(iter(next(iter(groups.values())).values()))
     accuracy, eer = (differences(groups, [], MEASURES[name]) for name in ("accuracy", "eer"))

@@ -6,15 +6,18 @@ paired by seed, and a difference counts only where its 95 % interval (Student's 
 
 import re
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from choices import LOSSES
+from plot_data import LEVEL, Study, half_width, most_alike, without_spread
 from plot_data import SHARED as SAME_RECIPE
-from plot_data import Study, half_width, most_alike, without_spread
 from plot_style import data_title, settings_text
 from plot_tables import key_of, with_mean_scale
+from report.measures import MEASURES, Measure
 
 DATASETS = ("mnist", "cifar10")
 DIM = 512  # the main comparison's
@@ -22,57 +25,6 @@ DIM = 512  # the main comparison's
 SHARED = (*SAME_RECIPE, "unseen_classes", "scale_start")
 MADE_TO_FAIL = ("sensitivity", "plane")  # grids are there to find failures
 MINUS = "−"
-
-
-class Measure(NamedTuple):
-    """A column: how it is read from a run's metrics, its digits, and whether more or less of it is better (0: no)."""
-
-    read: Callable[[dict], float | None]
-    digits: int
-    better: int
-    title: str
-
-
-def _path(*keys: str, factor: float = 1.0) -> Callable[[dict], float | None]:
-    """Reads facts[key][key]..., times `factor`; None where a part of the way is missing."""
-
-    def read(facts: dict) -> float | None:
-        value: Any = facts
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        return None if value is None else factor * value
-
-    return read
-
-
-MEASURES = {
-    "accuracy": Measure(_path("accuracy", "head", "value", factor=100), 2, 1, "Accuracy, %"),
-    "nearest_mean": Measure(_path("accuracy", "nearest_mean", "value", factor=100), 2, 1, "Class mean, %"),
-    "neighbours": Measure(_path("accuracy", "5_nearest_neighbours", "value", factor=100), 2, 1, "5-NN, %"),
-    "intra": Measure(_path("angles", "test", "intra"), 1, -1, "Intra, °"),
-    "inter": Measure(_path("angles", "test", "inter"), 1, 1, "Inter, °"),
-    "w_ec": Measure(_path("angles", "train", "w_ec"), 1, 0, "W-EC, °"),
-    "w_inter": Measure(_path("angles", "train", "w_inter"), 1, 0, "W-Inter, °"),
-    "eer": Measure(_path("verification", "eer", factor=100), 2, -1, "EER, %"),
-    "tar": Measure(_path("verification", "tar_at_far", "0.001", factor=100), 2, 1, "TAR, %"),
-    "own_train": Measure(_path("margins_kept", "train", "own", factor=100), 2, 0, "own, training"),
-    "own_test": Measure(_path("margins_kept", "test", "own", factor=100), 2, 0, "own, test"),
-    "arcface_train": Measure(_path("margins_kept", "train", "arcface", factor=100), 2, 0, "ArcFace's, training"),
-    "arcface_test": Measure(_path("margins_kept", "test", "arcface", factor=100), 2, 0, "ArcFace's, test"),
-    "lead_train": Measure(_path("margins_kept", "train", "lead", "0.5"), 1, 0, "lead, training"),
-    "lead_test": Measure(_path("margins_kept", "test", "lead", "0.5"), 1, 0, "lead, test"),
-    "to_weight": Measure(_path("unseen_to_weight", "median"), 1, 0, "To weight, °"),
-    "ten_fold": Measure(_path("verification_10_fold", "mean", factor=100), 2, 1, "10-fold, %"),
-    "map": Measure(_path("retrieval", "map_at_r", factor=100), 2, 1, "MAP@R, %"),
-    "rank_1": Measure(_path("retrieval", "rank_1", factor=100), 2, 1, "Rank-1, %"),
-}
-TABLES = {
-    "accuracy": ("accuracy", "nearest_mean", "neighbours"),
-    "embedding": ("intra", "inter", "w_ec", "w_inter", "eer", "tar", "map"),
-    "kept": ("own_train", "own_test", "arcface_train", "arcface_test", "lead_train", "lead_test"),
-    "low": ("accuracy", "intra", "inter", "eer"),
-    "open": ("to_weight", "w_ec", "eer", "rank_1", "map"),
-}
 
 
 class Run(NamedTuple):
@@ -163,10 +115,10 @@ def cell(members: dict[int, dict], measure: Measure) -> dict | None:
     return {"mean": number(statistics.fmean(values), measure.digits), "sd": spread, "n": len(values), "best": False}
 
 
-def raw_differences(
+def pairs_of(
     a: dict[int, dict], b: dict[int, dict], measure: Measure, same_scale: bool = False
-) -> list[float] | None:
-    """a - b seed by seed, over the seeds that both have; None where they cannot be compared."""
+) -> list[tuple[float, float]] | None:
+    """The values of a and b seed by seed, over the seeds that both have; None where they cannot be compared."""
     names = (*SHARED, "scale") if same_scale else SHARED
     first, second = next(iter(a.values())), next(iter(b.values()))
     # Softmax has no scale to grow: that setting differs by what the heads are.
@@ -174,7 +126,12 @@ def raw_differences(
     if any(first.get(name) != second.get(name) for name in names if name not in free):
         return None
     left, right = values_of(a, measure), values_of(b, measure)
-    return [left[seed] - right[seed] for seed in sorted(left.keys() & right.keys())] or None
+    return [(left[seed], right[seed]) for seed in sorted(left.keys() & right.keys())] or None
+
+
+def minus(pairs: Iterable[tuple[float, float]]) -> list[float]:
+    """The differences of pairs."""
+    return [a - b for a, b in pairs]
 
 
 def paired(
@@ -184,9 +141,32 @@ def paired(
 
     verdict: 'higher', 'lower' or 'undecided'; 'single' where one shared seed gives no interval. The same difference on
     each seed gives none either and is undecided: its interval of no width would count a coincidence as certainty.
+    unpaired: whether Welch's interval of the same values, which pairs nothing, has another verdict.
     """
-    found = raw_differences(a, b, measure, same_scale)
-    return difference_text(found, measure.digits if digits is None else digits) if found else None
+    found = pairs_of(a, b, measure, same_scale)
+    if not found:
+        return None
+    result = difference_text(minus(found), measure.digits if digits is None else digits)
+    return result | {"unpaired": result["low"] is not None and welch_verdict(found) != result["verdict"]}
+
+
+def welch_verdict(pairs: Sequence[tuple[float, float]]) -> str:
+    """'higher', 'lower' or 'undecided' by Welch's 95 % interval of a difference of means, over two pairs or more."""
+    if welch_p(pairs) >= 1 - LEVEL:
+        return "undecided"
+    return "higher" if statistics.fmean(minus(pairs)) > 0 else "lower"
+
+
+def welch_p(pairs: Sequence[tuple[float, float]]) -> float:
+    """Two-sided p of Welch's test that the two sides of two pairs or more have one mean; 1 where neither has a spread
+    to test by."""
+    from scipy.stats import ttest_ind_from_stats  # ttest_ind warns of a side without spread
+
+    left, right = zip(*pairs, strict=True)
+    if max(np.ptp(left), np.ptp(right)) < 1e-9:
+        return 1.0
+    sides = ((statistics.fmean(side), statistics.stdev(side), len(side)) for side in (left, right))
+    return float(ttest_ind_from_stats(*next(sides), *next(sides), equal_var=False).pvalue)
 
 
 def difference_text(differences: list[float], digits: int) -> dict:
@@ -279,11 +259,11 @@ def margin_verdicts(groups: dict[str, dict[int, dict]], controls: list[dict], me
                     len(found["single"])}  # fmt: skip
 
 
-def margins_minus_plain(groups: dict, measure: str) -> dict[str, list[float] | None]:
-    """{title: paired differences to normalised softmax at the same scale} of the losses with a margin."""
+def margins_and_plain(groups: dict, measure: str) -> dict[str, list[tuple[float, float]] | None]:
+    """{title: pairs with normalised softmax at the same scale} of the losses with a margin."""
     plain = groups.get("norm-softmax")
     return {
-        LOSSES[loss].title: raw_differences(groups[loss], plain, MEASURES[measure], same_scale=True)
+        LOSSES[loss].title: pairs_of(groups[loss], plain, MEASURES[measure], same_scale=True)
         for loss, entry in LOSSES.items()
         if plain and loss in groups and entry.own_margin
     }

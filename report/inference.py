@@ -1,23 +1,26 @@
 """What is left of many comparisons after Holm's correction, and rank correlations over losses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
 
 from plot_data import without_spread
-from report.facts import MEASURES, number, values_of
+from report.facts import minus, number, values_of, welch_p
+from report.measures import MEASURES
 
 
-def p_value(differences: Sequence[float]) -> float | None:
-    """Two-sided p of Student's test that paired differences have mean 0; None for fewer than two, or all the same."""
-    if len(differences) < 2 or without_spread(differences):
+def p_value(pairs: Sequence[tuple[float, float]], unpaired: bool = False) -> float | None:
+    """Two-sided p of Student's test that paired differences have mean 0, or of Welch's, which pairs nothing; None for
+    fewer than two pairs, or the same difference in all."""
+    differences = minus(pairs)
+    if len(pairs) < 2 or without_spread(differences):
         return None
     if np.max(np.abs(differences)) < 1e-9:  # none, but for rounding
         return 1.0
     from scipy.stats import ttest_1samp
 
-    return float(ttest_1samp(differences, 0).pvalue)
+    return welch_p(pairs) if unpaired else float(ttest_1samp(differences, 0).pvalue)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -29,24 +32,22 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected
 
 
-def kept(family: dict[str, list[float] | None], level: float = 0.05) -> dict:
-    """Which of a family's paired differences have a mean other than 0 after Holm's correction, and above it: titles.
+def kept(family: Mapping[str, Sequence[tuple[float, float]] | None], level: float = 0.05) -> dict:
+    """Which of a family's differences have a mean other than 0 after Holm's correction: titles.
 
-    family: {title: differences over seeds}; what has fewer than two is no test and does not count. One that is the same
-    on every seed counts, but has no spread to be tested by: it is never kept.
+    family: {title: pairs, one a seed}; what has fewer than two is no test and does not count. One with the same
+    difference on every seed counts, but has no spread to be tested by: it is never kept. above: those kept with a mean
+    above 0. unpaired: those that would be kept if seeds were not paired.
     """
-    tests = {
-        title: 1.0 if (p := p_value(found)) is None else p
-        for title, found in family.items()
-        if found and len(found) > 1
-    }
-    corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
-    return {
-        "tested": len(tests),
-        "single": sum(p < level for p in tests.values()),
-        "kept": [title for title, p in corrected.items() if p < level],
-        "above": [title for title, p in corrected.items() if p < level and fmean(family[title] or []) > 0],
-    }
+    tests = {title: pairs for title, pairs in family.items() if pairs and len(pairs) > 1}
+
+    def left(unpaired: bool) -> list[str]:
+        p = [1.0 if (one := p_value(pairs, unpaired)) is None else one for pairs in tests.values()]
+        return [title for title, corrected in zip(tests, holm(p), strict=True) if corrected < level]
+
+    found = left(unpaired=False)
+    above = [title for title in found if fmean(minus(tests[title])) > 0]
+    return {"tested": len(tests), "kept": found, "above": above, "unpaired": left(unpaired=True)}
 
 
 def collapse(groups: dict[str, dict[int, dict]], measure: str) -> dict | None:

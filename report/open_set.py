@@ -4,8 +4,9 @@ from statistics import fmean
 from typing import Any
 
 from choices import LOSSES
-from report.facts import MEASURES, TABLES, differences, margins_minus_plain, number, paired, table, values_of
+from report.facts import differences, margins_and_plain, minus, number, paired, table, values_of
 from report.inference import collapse, kept
+from report.measures import MEASURES, TABLES
 
 
 def open_verdicts(groups: dict, base: str, measure: str) -> dict[str, list[str]]:
@@ -35,7 +36,7 @@ def by_seed(groups: dict) -> list[str]:
 
     Empty unless all of them have the same number of seeds, at least two.
     """
-    found = [values for values in margins_minus_plain(groups, "eer").values() if values]
+    found = [minus(pairs) for pairs in margins_and_plain(groups, "eer").values() if pairs]
     if len({len(values) for values in found}) != 1 or len(found[0]) < 2:
         return []
     return [number(fmean(seed), 1, signed=True) for seed in zip(*found, strict=True)]
@@ -83,7 +84,7 @@ def corrected(held_out: dict[str, dict[str, dict]]) -> dict[str, dict]:
             f"{title} without {split}": found
             for by_split in held_out.values()
             for split, groups in by_split.items()
-            for title, found in margins_minus_plain(groups, measure).items()
+            for title, found in margins_and_plain(groups, measure).items()
         })
         for measure in ("eer", "rank_1")
     }  # fmt: skip

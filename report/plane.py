@@ -155,6 +155,7 @@ def plane(results: Path) -> dict:
     return {
         "grids": [grid_text(*entry) for entry in found if entry[2]],
         "together": f"{TOGETHER:g}",
+        "epochs": max((f["epochs"] for _, _, runs in found for f in runs), default=0),
         "repeated": {loss: repeated(study, loss) for loss in ("arcface", "cosface")},
         "crowded": {name: crowded_together(study, name) for name in DATASETS},
     }  # fmt: skip

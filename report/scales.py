@@ -8,8 +8,9 @@ from typing import Any
 from choices import LOSSES
 from plot_data import NotStored, Study
 from plot_scales import families
-from report.facts import DIM, MEASURES, Run, cell, group, mean_settings, paired, raw_differences, values_of
+from report.facts import DIM, Run, cell, group, mean_settings, paired, pairs_of, values_of
 from report.inference import kept
+from report.measures import MEASURES
 from report.theory import PROBABILITIES
 
 TIGHT = 1.25  # times another's Intra, at most: about as tight
@@ -32,7 +33,7 @@ def along_scale(results: Path, dataset: str) -> dict | None:
     plain = {s: members for (loss, s), members in by_seed.items() if loss == "norm-softmax"}
     titles = {family.loss: family.title for family in found}
     rows: list[dict[str, Any]] = []
-    tested: dict[str, list[float] | None] = {}
+    tested: dict[str, list[tuple[float, float]] | None] = {}
     for (loss, scale), members in by_seed.items():
         row: dict[str, Any] = {"loss": loss, "title": titles[loss], "scale": f"{scale:g}", "n": len(members)}
         row |= {"cells": {name: cell(members, MEASURES[name]) for name in COLUMNS}, "near": None}
@@ -40,7 +41,7 @@ def along_scale(results: Path, dataset: str) -> dict | None:
         for name in ("accuracy", "eer"):
             row[f"{name}_minus"] = paired(members, base, MEASURES[name], same_scale=True) if base else None
         if base:
-            tested[f"{titles[loss]} at {scale:g}"] = raw_differences(members, base, MEASURES["eer"], same_scale=True)
+            tested[f"{titles[loss]} at {scale:g}"] = pairs_of(members, base, MEASURES["eer"], same_scale=True)
         if loss != "norm-softmax" and plain:
             row["near"] = nearest_in_tightness(scale, members, plain)
         row["slope"] = of_the_same_slope(scale, members, plain) if loss == "li-arcface" else None

@@ -4,6 +4,7 @@ A training takes a fraction of a second. Plain functions that several files use 
 """
 
 import io
+import os
 import shutil
 import signal
 import sys
@@ -26,7 +27,9 @@ CLASSES = ("bars", "checks", "disc", "slopes")
 PER_CLASS = {"train": 24, "test": 8}
 SIZE = 16
 
-torch.set_num_threads(1)  # on tensors this small a second thread costs more than it gives
+# On tensors this small a second thread costs more than it gives, here and in the processes that tests start.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 class Outcome(NamedTuple):

@@ -133,16 +133,10 @@ def test_classes_in_one_place_are_measured_and_shown():
     facts = evaluate.evaluate_arrays(test, np.ones_like(near), around, "arcface", ARCFACE)
     assert facts["angular_fisher_score"] is None
     more = {
-        "dataset": "folder",
-        "source": "made up",
-        "loss": "arcface",
-        "embedding_dim": 4,
-        "test_images": 12,
-        "classes": list("abcd"),
-        "m1": 1.0,
-        "m2": 0.5,
-        "m3": 0.0,
-    }
+        "dataset": "folder", "source": "made up", "loss": "arcface", "embedding_dim": 4, "test_images": 12,
+        "classes": list("abcd"), "scale": 16.0, "scale_start": None, "m1": 1.0, "m2": 0.5, "m3": 0.0,
+        "margin_warmup": 0.5, "epochs": 3, "batch_size": 16, "lr": 0.05,
+    }  # fmt: skip
     said = evaluate.summary(json.loads(json.dumps(facts | more, allow_nan=False)))
     assert "angular Fisher score infinite" in said and "margin, test  kept by" in said
     assert "margin, test  ArcFace's 0.5 kept by" in evaluate.summary(facts | more | {"m2": 0.0})

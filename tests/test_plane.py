@@ -165,8 +165,19 @@ def test_the_line_stands_between_margins_that_fit_and_those_that_do_not(grids):
         assert rows == [0, 0.5, 1.5, 2.0] and 2 < place < 3
         shown = {(round(t.get_position()[0]), round(t.get_position()[1])): t.get_text() for t in axes.texts}
         assert shown[(1, 3)] == "50.00" and shown[(0, 1)] == "99.00"
-        spaced = {t.get_text() for t in panels["ArcFace, growing:\nspacing, °"].texts}
-        assert spaced == {"85.0", "60.0", "40.0", "70.0"}
+        nearest = {t.get_text() for t in panels["ArcFace, growing:\nnearest weights, °"].texts}
+        assert nearest == {"50.0"}  # of weights at 0, 90, 180 and 230 degrees
         assert "1.571 for ArcFace" in drawn.caption and "80 %" in drawn.caption and "at most 90°" in drawn.caption
     finally:
         plt.close(drawn.figure)
+
+
+def test_the_nearest_weights_are_those_of_a_slow_loop(tmp_path):
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(10, 2)).astype(np.float32)
+    write_arrays(tmp_path / "run.npz", weights=vectors)
+    unit = vectors.astype(float) / np.linalg.norm(vectors, axis=1, keepdims=True)
+    angles = [np.degrees(np.arccos(np.clip(a @ b, -1, 1))) for i, a in enumerate(unit) for b in unit[:i]]
+    study = Study(tmp_path)
+    assert plot_plane.closest(study, {"name": "run"}) == pytest.approx(min(angles), abs=1e-4)
+    assert np.isnan(plot_plane.closest(study, {"name": "none"}))

@@ -30,43 +30,20 @@ def test_what_the_recipe_is_made_of_is_what_was_measured():
     rows = (tried({}), tried(fast), tried(fast, 0.995), tried(in_time, 0.995), tried(deep, 0.995))
     table = TEXT.split("| step by step |")[1].split("What was left out")[0]
     assert re.findall(r"\| (\d\d\.\d\d) \|", table) == [*rows]
-    assert f"| first row, seed 0: {tried({}, seed=0)} |" in TEXT and f"| fourth row: {rows[3]} |" in TEXT
-    for said, changes in (
-        ("a wider last block (seed 0) | {} and {}", [{"epochs": 8.5, "widths": [64, 256, 384]},
-                                                     {"epochs": 7.3, "widths": [64, 256, 512]}]),
-        ("label smoothing (seed 0) | {}", [{"label_smoothing": 0.1}]),
-        ("cutout (seed 0) | {} and {}", [{"cutout": 8}, {"cutout": 12}]),
-        ("larger shifts (seed 0) | {} and {}", [{"shift": 3}, {"shift": 4}]),
-        ("ReLU and SiLU (seed 0) | {} and {}", [{"activation": "relu"}, {"activation": "silu"}]),
-    ):  # fmt: skip
-        assert f"| {said.format(*map(tried, changes))} | the same |" in TEXT
-    for said, changes in (("scales, 3 and 5", ({"scale": 3.0}, {"scale": 5.0})),
-                          ("margins, none and 0.4", ({"m2": 0.0}, {"m2": 0.4}))):  # fmt: skip
-        found = " and ".join(tried(change, seed=0) for change in changes)
-        assert f"| other {said} (seed 0) | {found} | the same |" in TEXT
-    large, bare = tried(fast | {"scale": 6.0, "m2": 0.1}, 0.995), tried(fast | {"m2": 0.0}, 0.995)
-    assert f"| no margin (two seeds) | {bare} | third row: {rows[2]} |" in TEXT
-    assert f"| s = 6 with a margin of 0.1 (two seeds) | {large} | the same |" in TEXT
-    narrower = [tried({"epochs": epochs, "widths": list(widths)}) for epochs, widths in (
-        (13, (64, 192, 256)), (17, (48, 192, 192)), (13.4, (32, 256, 256)), (27, (32, 128, 256)),
-        (14.4, (32, 192, 384)))]  # fmt: skip
-    assert f"| narrower nets for more epochs, five of them (seed 0) | {min(narrower)} to {max(narrower)} |" in TEXT
-    sizes = {9.1: ([[0.3, 16], [1.0, 32]], [[0.4, 20], [1.0, 32]]), 12.2: ([[0.4, 16], [0.7, 24], [1.0, 32]],)}
-    smaller = [tried(deep | {"epochs": epochs, "image_sizes": schedule}, 0.995)
-               for epochs, schedules in sizes.items() for schedule in schedules]  # fmt: skip
-    assert f"at first (one or two seeds) | {min(smaller)} to {max(smaller)} |" in TEXT
-    of_two = [
-        tried(fast | {"epochs": 13, "image_sizes": [first, [1.0, 32]]}, 0.995) for first in ([0.3, 16], [0.5, 24])
-    ]
-    said = f"at first (seed 0) | {of_two[0]} and {of_two[1]} | third row, seed 0: {tried(fast, 0.995, seed=0)} |"
+    left_out = (
+        {"epochs": 13, "widths": [64, 192, 256]}, {"epochs": 8.5, "widths": [64, 256, 384]}, {"label_smoothing": 0.1},
+        {"cutout": 8}, {"shift": 3}, {"activation": "relu"}, {"activation": "silu"}, {"scale": 3.0}, {"scale": 5.0},
+        {"m2": 0.4},
+    )  # fmt: skip
+    assert max(tried(changed, seed=0) for changed in left_out) <= f"{float(tried({}, seed=0)) + 0.1:.2f}"
+    assert tried({"m2": 0.0}, seed=0) < rows[1] and tried(fast | {"m2": 0.0}, 0.995) < rows[2]
+    assert tried(fast | {"scale": 6.0, "m2": 0.1}, 0.995) < rows[2]
+    smaller = deep | {"epochs": 9.1, "image_sizes": [[0.3, 16], [1.0, 32]]}
+    assert tried(smaller, 0.995) < rows[3]
+    mirrored = float(tried(deep | {"epochs": 7.3, "flip": "alternating"}, 0.995))
+    assert mirrored < float(rows[3]) + 0.1
+    said = "wider last block, label smoothing, cutout, larger shifts, ReLU and SiLU, scales of 3, 5 and 6, margins of 0"
     assert said in TEXT
-    for said, changes in (
-        ("no margin, for 7.3 epochs", deep | {"epochs": 7.3, "m2": 0.0}),
-        ("no residual connection", {"momentum": 0.8, "depth": 3, "epochs": 7.4}),
-        ("mirroring every other epoch in place of at random", deep | {"epochs": 7.3, "flip": "alternating"}),
-        ("a narrower first half for 10.9 epochs", deep | {"epochs": 10.9, "widths": [48, 192, 256]}),
-    ):
-        assert f"| {said} (two seeds) | {tried(changes, 0.995)} | the same |" in TEXT
     runs = json.loads((ROOT / "report" / "results" / "recipe_search.json").read_text())["runs"]
     trainings = {(run["dataset"], run["seed"], str(run["changed"])) for run in runs}
     mnist = sum(dataset == "mnist" for dataset, *_ in trainings)
@@ -80,7 +57,7 @@ def test_what_the_recipe_is_made_of_is_what_was_measured():
 
 def test_what_was_tried_on_mnist_is_what_is_stored():
     found = json.loads((ROOT / "report" / "results" / "recipe_search_mnist.json").read_text())["runs"]
-    assert len(found) == 15 and "On MNIST fifteen more, trained on 40,000 images and tested on 20,000 others" in TEXT
+    assert len(found) == 15 and "On MNIST more were trained on 40,000 images and tested on 20,000 others" in TEXT
     means = []
     for name in ("errors", "averaged_errors"):
         for changed in ({"epochs": 14}, {}):
@@ -103,9 +80,7 @@ def test_the_scale_that_validation_images_chose_is_the_one_in_use():
         low, high = ttest_rel(errors[s], errors[16]).confidence_interval(0.95)
         assert low <= 0 <= high
     said = f"{means[16]:.0f} errors at s = 16, {means[8]:.0f} at 8 and {means[4]:.0f} at 4"
-    assert (
-        f"Twelve trainings more, of these 14 epochs with the mean of the weights, tried ArcFace's scale: {said}" in TEXT
-    )
+    assert f"Twelve more, of these 14 epochs with the mean of the weights, tried ArcFace's scale: {said}" in TEXT
 
 
 def test_the_scale_in_use_is_above_what_the_plane_needs():

@@ -60,8 +60,8 @@ def test_both_variants_are_among_what_holm_corrects_for(tmp_path):
         stored(tmp_path, "-margin=0", loss="li-arcface", **own)
     one = content.content(tmp_path)["main"]["mnist"]
     both = ["CM2", "Li-ArcFace without margin"]
-    assert one["corrected"]["softmax"] == {"tested": 4, "single": 2, "kept": both, "above": both}
-    assert one["corrected"]["nsl_eer"] == {"tested": 2, "single": 1, "kept": ["CM2"], "above": ["CM2"]}
+    assert one["corrected"]["softmax"] == {"tested": 4, "kept": both, "above": both, "unpaired": both}
+    assert one["corrected"]["nsl_eer"] == {"tested": 2, "kept": ["CM2"], "above": ["CM2"], "unpaired": ["CM2"]}
     assert one["corrected"]["arcface_eer"]["kept"] == ["Li-ArcFace without margin"]
     assert one["variants"]["line"]["softmax"]["accuracy"]["verdict"] == "higher"
     for path in tmp_path.glob("*-margin=*.json"):  # made where the table was not

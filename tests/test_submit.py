@@ -81,6 +81,14 @@ def test_a_missing_file_is_named_and_nothing_is_left(project, command, tmp_path,
     assert not any(out.iterdir())
 
 
+def test_missing_figures_are_left_out_where_that_is_asked_for(project, command, tmp_path):
+    (project / "figures" / "one.png").unlink()
+    done = run(command, tmp_path, *JANE, "--incomplete")
+    assert done.status == 0, done.err
+    (packed,) = tmp_path.glob("*.zip")
+    assert "figures/one.png" not in zipfile.ZipFile(packed).namelist()
+
+
 def test_python_that_does_not_compile_is_not_submitted(project, command, tmp_path):
     (project / "losses.py").write_text("def (:\n")
     out = tmp_path / "out"
