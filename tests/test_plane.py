@@ -176,7 +176,7 @@ def test_the_nearest_weights_are_those_of_a_slow_loop(tmp_path):
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(10, 2)).astype(np.float32)
     write_arrays(tmp_path / "run.npz", weights=vectors)
-    unit = vectors.astype(float) / np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = vectors.astype(float) / np.linalg.norm(vectors.astype(float), axis=1, keepdims=True)
     angles = [np.degrees(np.arccos(np.clip(a @ b, -1, 1))) for i, a in enumerate(unit) for b in unit[:i]]
     study = Study(tmp_path)
     assert plot_plane.closest(study, {"name": "run"}) == pytest.approx(min(angles), abs=1e-4)
