@@ -196,7 +196,9 @@ def hold_out_classes(dataset: Dataset, names: Sequence[str]) -> tuple[Dataset, T
     names = [unicodedata.normalize("NFC", str(name)) for name in names]  # as class folders are
     unknown = [name for name in names if name not in lookup]
     if unknown or not names:
-        raise DataError(f"no class '{', '.join(unknown)}' to hold out: choose from {', '.join(classes)}")
+        raise DataError(
+            f"no class '{', '.join(unknown)}' to hold out: choose from {', '.join(classes)}, with spaces between"
+        )
     ids = tuple(sorted({lookup[name] for name in names}))
     unseen, seen = tuple(classes[i] for i in ids), [i for i in range(len(classes)) if i not in ids]
     if len(seen) < 2:

@@ -25,7 +25,12 @@ from study_store import Places, run_one, stored_state
 MARKS = ("<!-- results: written by experiments.py -->", "<!-- end of results -->")
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "report" / "results"
-SHOWN_IN_README = ("main", "control", "longer")  # parts of the study; figures/ and the report have tables of the others
+SHOWN_IN_README = (
+    "main",
+    "control",
+    "longer",
+    "wider",
+)  # parts of the study; figures/ and the report have tables of the others
 
 
 def stored_runs(results: Path) -> list[dict]:

@@ -103,6 +103,7 @@ def scales(study: Study) -> Drawn:
             log_ticks(axes.yaxis, (1, 2, 3, 4, 5, 6) if axes is tight else (1, 2, 5))
     handles, names = tight.get_legend_handles_labels()
     figure.legend(handles, names, loc="lower center", ncols=5, fontsize=7.5, columnspacing=1.4, handlelength=1.6)
+    figure.suptitle(f"{data_title(first)}, 512 dimensions", fontsize=10)
     figure.tight_layout(rect=(0, 0.05, 1, 1))
     beside = f" Diamonds: means of {', '.join(others)} in the main table." if others else ""
     return Drawn(
@@ -111,14 +112,15 @@ def scales(study: Study) -> Drawn:
         f"{seeds_of({str(at): runs for at, runs in enumerate(runs_at)})}: Intra, the mean angle of "
         "a test image to its class mean, Inter, the mean over classes of the smallest angle of their mean to another, "
         "and the equal error rate over all pairs of test images, by scale; and the last against the first, with the "
-        "scale beside each mean. Lines join means, small marks are runs; all axes but Inter's are logarithmic."
+        "scale beside each mean. Lines join means, small marks (in the other panels) are runs; all axes but Inter's "
+        "are logarithmic."
         f"{beside}{f' In the last panel errors over {MOST * min(errors):.1f} % are cut off and named.' if cut else ''}",
     )
 
 
 def _draw_lines(axes, found: list[Family], read_x: Callable | None, read_y: Callable) -> None:
-    """A line a family through the means of its scales, and its runs; read_x: None for the scale, which is then not
-    written beside each mean."""
+    """A line a family through the means of its scales; read_x: None for the scale, which is then not written beside
+    each mean, and each run has a mark."""
     for family in found:
         look = {"color": loss_style(family.loss)["color"], "marker": MARKERS[family.loss]}
         means = [
@@ -127,9 +129,11 @@ def _draw_lines(axes, found: list[Family], read_x: Callable | None, read_y: Call
         ]
         axes.plot(*zip(*means, strict=True), **look, markersize=5, linewidth=1.3, label=family.title)
         for (s, runs), mean in zip(family.scales.items(), means, strict=True):
-            across = [s if read_x is None else read_x(f) for f in runs]
-            axes.plot(across, [read_y(f) for f in runs], **look, markersize=3, linestyle="none", alpha=0.45)
-            if read_x is not None and s % 1 == 0:  # those between would crowd it
+            if read_x is None:
+                axes.plot(
+                    [s] * len(runs), [read_y(f) for f in runs], **look, markersize=3, linestyle="none", alpha=0.45
+                )
+            elif s % 1 == 0:  # those between would crowd it, as the runs would
                 axes.annotate(f"{s:g}", mean, BESIDE[family.loss], textcoords="offset points", fontsize=7.5,
                               color=look["color"], path_effects=HALO, annotation_clip=True)  # fmt: skip
 

@@ -35,14 +35,15 @@ def training_curves(study: Study, dataset: str) -> Drawn:
             axes.plot(epochs, values.mean(0), label=LOSSES[loss].title, **loss_style(loss))
             axes.fill_between(epochs, values.min(0), values.max(0), color=loss_style(loss)["color"], alpha=0.15, lw=0)
     left.set(xlabel="epoch", ylabel="training loss", yscale="log")
-    right.set(xlabel="epoch", ylabel="training error without margin, %", yscale="log")
+    right.set(xlabel="epoch", ylabel="training error, %", yscale="log")
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
         log_ticks(axes.yaxis, (1, 2, 3, 5, 7))
     figure.legend(*right.get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    figure.subplots_adjust(left=0.1, right=0.79, bottom=0.18, top=0.97, wspace=0.36)
     first = next(iter(groups.values()))[0]
+    figure.suptitle(f"{data_title(first)}, 512 dimensions", fontsize=10)
+    figure.subplots_adjust(left=0.1, right=0.79, bottom=0.18, top=0.89, wspace=0.36)
     grown = f"{100 * first['margin_warmup']:g} %"
     ramp = f"; the margin grows over the first {grown}, so a rise is no divergence" if first["margin_warmup"] else ""
     return Drawn(
@@ -121,11 +122,12 @@ def target_angles(study: Study, dataset: str) -> Drawn:
         axes.set(xlim=(0, 120), ylim=(0, 1.1 * highest), xticks=(0, 60, 120))
         axes.set_title(LOSSES[loss].title, fontsize=9)
     figure.supxlabel("target angle, degrees", fontsize=9)
+    facts = next(iter(found.values()))[0]
+    figure.suptitle(f"{data_title(facts)}, 512 dimensions", fontsize=10)
     for axes in panels[:, 0]:
         axes.set_ylabel("% per degree")
     figure.tight_layout()
     figure.legend(*panels.flat[0].get_legend_handles_labels(), fontsize=8, loc="lower right", ncols=3, handlelength=1.5)
-    facts = next(iter(found.values()))[0]
     return Drawn(
         figure,
         f"{data_title(facts)}, 512 dimensions: angle between an embedding and its own class weight, for the same "
@@ -174,6 +176,7 @@ def roc(study: Study, dataset: str) -> Drawn:
         axes.grid(alpha=0.3)
     panels.flat[0].set_ylabel("100 − true accept rate, %")
     panels.flat[-1].legend(fontsize=7, loc="lower left", labelspacing=0.2)
+    figure.suptitle(f"{data_title(next(iter(sets[0][1].values()))[0])}, 512 dimensions", fontsize=10)
     figure.tight_layout()
     told = [f"{title}: {count} different-class pairs, {seeds_of(groups)}"
             for (title, groups, _), count in zip(sets, pairs, strict=True)]  # fmt: skip
@@ -220,10 +223,11 @@ def pair_angles(study: Study, dataset: str) -> Drawn:
         for axes in own[:, 0]:
             axes.set_ylabel(f"{name}\n% per degree", fontsize=9)
     figure.supxlabel("angle between two test images, degrees", fontsize=9)
+    facts = rows[0][1][losses[0]][0]
+    figure.suptitle(f"{data_title(facts)}, 512 dimensions", fontsize=10)
     figure.tight_layout()
     figure.align_ylabels(panels[:, 0])
     figure.legend(*panels[0, 0].get_legend_handles_labels(), fontsize=8, loc="lower right", handlelength=1, ncols=2)
-    facts = rows[0][1][losses[0]][0]
     below = (
         f" Lower half: runs without classes {', '.join(split)}, pairs of those classes alone." if len(rows) > 1 else ""
     )
@@ -239,7 +243,7 @@ def confusion(study: Study, dataset: str) -> Drawn:
     groups = study.main(dataset)
     shown = [loss for loss in ("softmax", "norm-softmax", "arcface") if loss in groups] or list(groups)[:3]
     long = max(len(name) for name in groups[shown[0]][0]["classes"]) > 2
-    shape = (2.6 * len(shown) + 0.8, 3.9 if long else 3.3)
+    shape = (2.6 * len(shown) + 0.8, 4.0 if long else 3.4)
     figure, panels = plt.subplots(1, len(shown), figsize=shape, squeeze=False, sharey=True)
     for axes, loss in zip(panels.flat, shown, strict=True):
         counts = np.mean([f["confusion"] for f in groups[loss]], axis=0)
@@ -257,8 +261,9 @@ def confusion(study: Study, dataset: str) -> Drawn:
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
     panels[0, 0].set_ylabel("true class")
-    figure.tight_layout()
     facts = groups[shown[0]][0]
+    figure.suptitle(f"{data_title(facts)}, 512 dimensions", fontsize=10)
+    figure.tight_layout()
     return Drawn(
         figure,
         f"{data_title(facts)}, 512 dimensions: how often test images of a class (row) were predicted as another "

@@ -20,6 +20,7 @@ from report.controls import (
     by_scale,
     controls_of,
     elsewhere,
+    larger,
     longer,
     margins_kept,
     margins_of,
@@ -50,7 +51,7 @@ from report.inference import kept
 from report.measures import MEASURES, TABLES
 from report.open_set import corrected, open_tables
 from report.plane import plane
-from report.recipe import recipe, scale_search
+from report.recipe import network_search, recipe, scale_search
 from report.scales import along_scale, scales_of
 from report.sensitivity import sensitivity
 from runs import BAD_CONTENT, RunError, read_json
@@ -277,8 +278,8 @@ def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
         "by_scale": by_scale(groups, controls, margins_of(runs, name), again_of(runs, name)),
         "variants": variants(runs, name, groups), "beyond": beyond_the_table(groups, extras),
         "corrected": families(groups, extras), "confused": most_confused(groups.get("arcface", {})),
-        "longer": longer(runs, name), "by_measure": by_measure(runs, name), "related": related(groups),
-        "floor": error_floor(runs, name),
+        "longer": longer(runs, name), "larger": larger(runs, name), "floor": error_floor(runs, name),
+        "by_measure": by_measure(runs, name), "related": related(groups),
         "verdicts_auc": margin_verdicts(groups, controls, MEASURES["auc"]),
     }  # fmt: skip
 
@@ -311,6 +312,6 @@ def content(results: Path) -> dict[str, Any]:
         "benchmark": benchmark(results), "budgets": found_budgets,
         "budget_p": {name: largest_p(rows[0]["errors"], rows[-1]["errors"]) for name, rows in found_budgets.items()},
         "sensitivity": sensitivity(results), "plane": plane(results), "recipe": recipe(results),
-        "scale_search": scale_search(results),
+        "scale_search": scale_search(results), "network_search": network_search(results),
         "crowded_warmup": f"{100 * CROWDED['margin_warmup']:g} %",
     }  # fmt: skip

@@ -5,6 +5,7 @@ from typing import Any
 
 from choices import LOSSES, WITHOUT_SCALE, Margins
 from plot_data import margins_in
+from plot_style import channels
 from report.facts import (
     DATASETS,
     DIM,
@@ -153,6 +154,16 @@ def longer_groups(runs: list[Run], dataset: str) -> dict[str, dict[int, dict]]:
     """Groups of the runs with more epochs and the mean of the weights; empty where there are none."""
     names = sorted({run.extra for run in runs if re.fullmatch(r"epochs=\d+-averaging=[\d.]+", run.extra)})
     return group(runs, dataset=dataset, dim=DIM, held_out="", extra=names[0]) if names else {}
+
+
+def larger(runs: list[Run], dataset: str) -> dict | None:
+    """ArcFace with the longer training and a larger network: its network, accuracy and EER; None where not run."""
+    found = alike([run for run in runs if run.facts.get("part") == "wider" and run.dataset == dataset])[0]
+    if not found:
+        return None
+    members = {run.seed: run.facts for run in found}
+    return {"net": channels(found[0].facts), "depth": found[0].facts["depth"],
+            **{name: cell(members, MEASURES[name]) for name in ("accuracy", "eer")}}  # fmt: skip
 
 
 def longer(runs: list[Run], dataset: str) -> dict | None:

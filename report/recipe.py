@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypeVar
 
+from recipes import BASE, SCALE, Settings
 from report.facts import number
 from runs import BAD_CONTENT, RunError, read_json
 
@@ -65,6 +66,25 @@ def by_scale(found: dict) -> list[dict] | None:
     return [{"scale": f"{s:g}", "errors": number(fmean(run["errors"] for run in runs), 0), "n": len(runs),
              "images": f"{runs[0]['test_images']:,}"}
             for s, runs in sorted(tried.items(), reverse=True)] or None  # fmt: skip
+
+
+def network_search(results: Path) -> list[dict]:
+    """MNIST's networks tried with the longer training, the one in use first: channels, convolutions a block, mean
+    validation errors, as text, and seeds. Empty where nothing is stored."""
+    return read_search(results / MNIST_SEARCH, by_network) or []
+
+
+def by_network(found: dict) -> list[dict]:
+    """`network_search` from the file's content."""
+    usual = BASE["mnist"]
+    own = [{"widths": usual["widths"], "depth": Settings.depth, **run} for run in found["scale"]["runs"]
+           if run["scale"] == SCALE]  # fmt: skip
+    tried: dict[tuple, list[dict]] = {}
+    for run in (*own, *found.get("network", {"runs": []})["runs"]):
+        tried.setdefault((tuple(run["widths"]), run["depth"]), []).append(run)
+    return [{"net": "/".join(map(str, widths)), "depth": depth, "n": len(runs),
+             "errors": number(fmean(run["errors"] for run in runs), 0)}
+            for (widths, depth), runs in tried.items()]  # fmt: skip
 
 
 def table(found: dict) -> dict:

@@ -7,8 +7,9 @@ import pytest
 
 from recipes import BASE
 from recipes import recipe as recipe_of
-from report.recipe import DEEP, MNIST_SEARCH, SEARCH, STEPS, accuracies, recipe, scale_search
+from report.recipe import DEEP, MNIST_SEARCH, SEARCH, STEPS, accuracies, network_search, recipe, scale_search
 from runs import RunError
+from study import WIDER
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,6 +63,27 @@ def test_scales_tried_are_told_from_the_largest_on(tmp_path):
     (tmp_path / MNIST_SEARCH).write_text("{}")
     with pytest.raises(RunError, match=MNIST_SEARCH):
         scale_search(tmp_path)
+
+
+def test_networks_tried_are_told_beside_the_one_in_use(tmp_path):
+    assert network_search(tmp_path) == []
+    usual = [{"scale": s, "errors": e, "test_images": 1000} for s, e in ((16, 7), (16, 10), (4, 99))]
+    other = [{"widths": [1, 2, 3], "depth": 3, "errors": e} for e in (3, 4)]
+    (tmp_path / MNIST_SEARCH).write_text(json.dumps({"scale": {"runs": usual}, "network": {"runs": other}}))
+    assert network_search(tmp_path) == [{"net": "32/64/128", "depth": 2, "n": 2, "errors": "8"},
+                                        {"net": "1/2/3", "depth": 3, "n": 2, "errors": "4"}]  # fmt: skip
+
+
+def test_the_network_trained_on_is_the_one_with_the_fewest_errors():
+    """The rule that was written down before the search: see the file."""
+    found = network_search(ROOT / "report" / "results")
+    assert len(found) == 3 and {one["n"] for one in found} == {4}
+    stored = json.loads((ROOT / "report" / "results" / MNIST_SEARCH).read_text())["network"]["runs"]
+    errors: dict[tuple, int] = {}
+    for run in stored:
+        kind = (",".join(map(str, run["widths"])), run["depth"])
+        errors[kind] = errors.get(kind, 0) + run["errors"]
+    assert min(errors, key=lambda kind: errors[kind]) == (dict(WIDER)["widths"], dict(WIDER)["depth"])
 
 
 def test_the_table_ends_at_the_recipe_in_use():
