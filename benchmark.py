@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -274,7 +275,10 @@ def describe(part: str, found: dict) -> str:
 def in_child(work: Callable, *arguments):
     """work(*arguments) in a fresh process, whose memory nothing else has touched."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(work, *arguments).result()
+        try:
+            return pool.submit(work, *arguments).result()
+        except BrokenProcessPool:
+            raise RunError("a measurement was killed, probably for lack of memory: close other programs") from None
 
 
 PARTS = {"throughput": throughput, "head": head, "accuracy": accuracy, "evaluation": evaluation, "commands": commands}

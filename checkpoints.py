@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from runs import AGAIN, RunError, check_archive, check_json, write_whole
+from runs import AGAIN, RunError, check_archive, check_json, unread, write_whole
 
 CHECKPOINT_FORMAT = 2  # 1: the blocks' layers had other names
 # What each optimizer keeps of a parameter, in its checkpoint.
@@ -41,12 +41,8 @@ def load_checkpoint(path: Path) -> dict:
             reason = "is not a checkpoint of this program"
         elif not all(_finite(content.get(part)) for part in ("model", "head", "other", "mean", "std")):
             reason = "holds weights that are NaN or infinite"
-    except FileNotFoundError:
-        reason = "is missing"
-    except PermissionError as error:
-        raise RunError(f"cannot read {path} ({error.strerror}): mend that, or {AGAIN}") from None
-    except Exception:  # damaged files bring up nearly every exception there is
-        reason = "is damaged, or not a checkpoint"
+    except Exception as error:  # damaged files bring up nearly every exception there is
+        raise unread(path, error, AGAIN, "is damaged, or not a checkpoint") from None
     if reason:
         raise RunError(f"{path} {reason}: {AGAIN}")
     return content

@@ -224,6 +224,8 @@ def _decode(path: str | Path, mode: str, size: int, exact: bool = False) -> tupl
         raise DataError(f"'{path}' has more than {limit} pixels: scale it down, or remove it") from None
     except Image.UnidentifiedImageError:
         raise DataError(f"'{path}' is not an image that can be read: replace or remove it") from None
+    except MemoryError:
+        raise
     except Exception as error:  # damaged files bring up nearly every exception there is
         raise DataError(f"cannot read the image '{path}' ({error}): replace or remove it") from None
 

@@ -38,10 +38,7 @@ def pick_device(name: str) -> str:
     if name == "auto":
         cards = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
         return next((f"cuda:{i}" for i in cards if has_kernels(i)), "mps" if mps else "cpu")
-    try:
-        kind, _, index = device(name).partition(":")
-    except argparse.ArgumentTypeError as error:
-        raise RunError(str(error)) from None
+    kind, _, index = name.partition(":")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         found = f"{torch.cuda.device_count()} found" if torch.cuda.is_available() else "no CUDA GPU found"
         raise RunError(f"--device {name}: {found} by this PyTorch; use --device auto or cpu")

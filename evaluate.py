@@ -16,7 +16,7 @@ import numpy as np
 import metrics as measure
 from checkpoints import check_weights, load_checkpoint
 from devices import device, pick_device
-from errors import UserError, command_line, one_line
+from errors import UserError, command_line, lacks_memory, one_line
 from options import Parser, place
 from runs import (
     AGAIN,
@@ -88,7 +88,9 @@ def load_network(folder: Path, device: str = "auto") -> dict[str, Any]:
         differing = [name for name, value in state["config"].items() if facts[name] != value and name != "scale"]
         if differing or not all(isinstance(name, str) for name in facts["classes"]):  # AdaCos finds its own scale
             raise ValueError("other facts")
-    except (RuntimeError, *BAD_CONTENT):
+    except (RuntimeError, *BAD_CONTENT) as error:
+        if lacks_memory(error):
+            raise
         raise RunError(f"{folder}: checkpoint.pt does not fit its metrics.json; train that run again") from None
     backbone.to(device).to(memory_format=torch.channels_last).eval()
     head.to(device).eval()

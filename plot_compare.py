@@ -11,9 +11,20 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from choices import LOSSES
-from plot_data import SHARED, Drawn, NotStored, Study, accuracy_or_chance, head_accuracy, paired_difference, seeds_of
+from plot_data import (
+    SHARED,
+    Drawn,
+    NotStored,
+    Study,
+    accuracy_or_chance,
+    half_width,
+    head_accuracy,
+    minus,
+    seed_pairs,
+    seeds_of,
+)
 from plot_style import CLASS_COLOURS, data_title, loss_style, settings_text
-from plot_tables import key_of
+from plot_tables import cell_text, key_of, spread
 from recipes import is_crowded
 
 BLUE, ORANGE, GREEN = CLASS_COLOURS[:3]
@@ -80,21 +91,18 @@ def _draw_differences(axes, study: Study, groups: dict[str, list[dict]]) -> tupl
             others = base_runs(study, groups, base, members)
             if loss == base or (loss == "softmax" and base == "norm-softmax") or not others:
                 continue
-            try:
-                found = paired_difference(members, others)
-            except ValueError:
+            values = [{f["seed"]: head_accuracy(f) for f in runs} for runs in (members, others)]
+            if not (differences := minus(seed_pairs(*values))):
                 continue
             drawn += 1
-            half = found.half if np.isfinite(found.half) else None
-            style = {"fmt": marker, "color": colour, "fillstyle": "none" if half is None else "full", "capsize": 3}
-            axes.errorbar(found.mean, place - shift, xerr=half, markersize=5, **style)
+            mean, half = float(np.mean(differences)), half_width(differences)
+            known = np.isfinite(half)
+            style = {"fmt": marker, "color": colour, "fillstyle": "full" if known else "none", "capsize": 3}
+            axes.errorbar(mean, place - shift, xerr=half if known else None, markersize=5, **style)
             if base == "norm-softmax" and LOSSES[loss].own_margin:
-                values = (found.mean, found.mean - found.half, found.mean + found.half)
-                mean, low, high = (f"{value:+.2f}".replace("-", "−") for value in values)
-                span = "(no interval)" if half is None else f"[{low}, {high}]"
-                told.append(f"{LOSSES[loss].title} {mean} {span}")
-                if half is not None:
-                    margins_win.append(abs(found.mean) > half)
+                said, low, high = (f"{v:+.2f}".replace("-", "−") for v in (mean, mean - half, mean + half))
+                told.append(f"{LOSSES[loss].title} {said} {f'[{low}, {high}]' if known else '(no interval)'}")
+                margins_win += [abs(mean) > half] if known else []
         if drawn:
             name = f"to {LOSSES[base].title}"
             handles.append(plt.Line2D([], [], color=colour, marker=marker, markersize=5, label=name))
@@ -143,12 +151,6 @@ def table(rows: list[list[str]], widths: list[float], note: str):
     return figure
 
 
-def plus_minus(values: list[float], digits: int = 1) -> str:
-    """'6.4 ± 0.1', or '6.4' for one value."""
-    text = f"{np.mean(values):.{digits}f}"
-    return text + (f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else "")
-
-
 def angle_table(study: Study, dataset: str) -> Drawn:
     """ArcFace Table 3 on this data: W-EC, W-Inter, Intra and Inter of training and test embeddings, in degrees."""
     groups = study.main(dataset)
@@ -156,7 +158,7 @@ def angle_table(study: Study, dataset: str) -> Drawn:
     for loss, members in groups.items():
         picks = [("train", "w_ec"), ("train", "w_inter"), ("train", "intra"), ("train", "inter"), ("test", "intra"),
                  ("test", "inter")]  # fmt: skip
-        cells = (plus_minus([f["angles"][a][b] for f in members]) for a, b in picks)
+        cells = (cell_text(spread([f["angles"][a][b] for f in members]), 1) for a, b in picks)
         rows.append([LOSSES[loss].title, str(len(members)), *cells])
     first = next(iter(groups.values()))[0]
     note = f"{data_title(first)}, 512 dimensions, degrees; mean ± standard deviation over {seeds_of(groups)}."

@@ -163,37 +163,31 @@ def accuracy_or_chance(facts: dict) -> float:
     return head_accuracy(facts) if "accuracy" in facts else 100 / len(facts["classes"])
 
 
-class Difference(NamedTuple):
-    """Mean of n paired differences and the half-width of its 95 % t interval, infinite where there is none."""
-
-    mean: float
-    half: float
-    n: int
+def seed_pairs(ours: dict[int, float], others: dict[int, float]) -> list[tuple[float, float]]:
+    """The values of two {seed: value}, seed by seed, over the seeds that both have."""
+    return [(ours[seed], others[seed]) for seed in sorted(ours.keys() & others.keys())]
 
 
-def half_width(values: Sequence[float]) -> float:
-    """Half of Student's interval of the mean of values at LEVEL; infinite for one value."""
-    if len(values) < 2:
+def minus(pairs: Iterable[tuple[float, float]]) -> list[float]:
+    """The differences of pairs."""
+    return [a - b for a, b in pairs]
+
+
+def half_width(differences: Sequence[float]) -> float:
+    """Half of Student's interval of the mean of paired differences at LEVEL; infinite where there is none: of one, and
+    of several `without_spread`."""
+    if len(differences) < 2 or without_spread(differences):
         return math.inf
     from scipy.special import stdtrit
 
-    return float(stdtrit(len(values) - 1, (1 + LEVEL) / 2) * np.std(values, ddof=1) / math.sqrt(len(values)))
+    of_mean = np.std(differences, ddof=1) / math.sqrt(len(differences))
+    return float(stdtrit(len(differences) - 1, (1 + LEVEL) / 2) * of_mean)
 
 
 def without_spread(differences: Sequence[float]) -> bool:
     """Whether differences are one and the same number other than 0: accuracies come in steps of an image, so that this
     happens by chance, and Student's interval of them would have no width."""
     return bool(np.ptp(differences) < 1e-9 < abs(differences[0]))
-
-
-def paired_difference(ours: list[dict], others: list[dict]) -> Difference:
-    """Accuracy of ours less that of others, over runs that share a seed. ValueError without a pair."""
-    theirs = {f["seed"]: head_accuracy(f) for f in others}
-    differences = [head_accuracy(f) - theirs[f["seed"]] for f in ours if f["seed"] in theirs]
-    if not differences:
-        raise ValueError("no seed in common")
-    half = math.inf if without_spread(differences) else half_width(differences)
-    return Difference(float(np.mean(differences)), half, len(differences))
 
 
 def seeds_of(groups: dict[str, list[dict]]) -> str:

@@ -3,9 +3,10 @@
 import matplotlib.pyplot as plt
 
 from choices import LOSSES
-from plot_compare import plus_minus, table
+from plot_compare import table
 from plot_data import Drawn, Study, seeds_of
 from plot_style import data_title, loss_style
+from plot_tables import cell_text, spread
 
 MARKERS = "oXsDPv^*"  # a loss each: colours alone do not tell eight apart
 
@@ -24,7 +25,7 @@ def open_set_table(study: Study) -> Drawn:
             figures = [[v["auc"] for v in pairs], [v["eer"] for v in pairs], [v["tar_at_far"]["0.01"] for v in pairs],
                        [v["tar_at_far"]["0.001"] for v in pairs], [f["retrieval"]["rank_1"] for f in members],
                        [f["retrieval"]["map_at_r"] for f in members]]  # fmt: skip
-            rows.append([LOSSES[loss].title, *(plus_minus([100 * v for v in values], 2) for values in figures)])
+            rows.append([LOSSES[loss].title, *(cell_text(spread([100 * v for v in values]), 2) for values in figures)])
             counts[f"{split} {loss}"] = members
     first = next(iter(counts.values()))[0]
     note = f"{data_title(first)}, 512 dimensions; mean ± standard deviation over {seeds_of(counts)}."

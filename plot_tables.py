@@ -170,7 +170,8 @@ def _percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
 
 
-def _cell(value: dict, digits: int) -> str:
+def cell_text(value: dict, digits: int) -> str:
+    """A `spread` as text: '6.4 ± 0.1', '6.4' of one value, '–' of none."""
     if value["mean"] is None:
         return "–"
     return f"{value['mean']:.{digits}f}" + (f" ± {value['std']:.{digits}f}" if value["std"] is not None else "")
@@ -178,7 +179,7 @@ def _cell(value: dict, digits: int) -> str:
 
 def head_cell(row: dict) -> str:
     """The head's accuracy: with its standard deviation over seeds, or the 95 % interval of a single run."""
-    text = _cell(row["head"], 2)
+    text = cell_text(row["head"], 2)
     return text + (f" [{row['head_interval'][0]:.2f}, {row['head_interval'][1]:.2f}]" if row["head_interval"] else "")
 
 
@@ -192,7 +193,7 @@ def draw_table(rows: list[dict], title: str, folder: Path, name: str, kind: str)
     """Draw rows of `table_rows` as folder/name.kind."""
     cells = []
     for row in rows:
-        figures = [_cell(row[name], digits) for _, name, digits in FIGURES]
+        figures = [cell_text(row[name], digits) for _, name, digits in FIGURES]
         cells.append(
             [
                 row["title"],
@@ -291,7 +292,7 @@ def markdown_table(runs: list[dict]) -> str:
     lines = ["| " + " | ".join(titles) + " |", "| --- " + "| ---: " * (len(titles) - 1) + "|"]
     for row in table_rows(runs):
         cells = [row["title"], str(row["epochs"]), str(len(row["seeds"])), head_cell(row)]
-        cells += [_cell(row[name], digits) for _, name, digits in FIGURES]
+        cells += [cell_text(row[name], digits) for _, name, digits in FIGURES]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from errors import UserError
+from errors import UserError, lacks_memory
 
 # What a run folder holds, in the order in which starting anew deletes it; anything else in there is the user's.
 RUN_FILES = ("metrics.json", "curves.json", "embeddings.npz", "checkpoint.pt", "history.csv", "failed.json")
@@ -294,9 +294,16 @@ def read_arrays(path: Path, remedy: str = AGAIN) -> dict:
         if any(array.dtype.kind not in "fiu" for array in arrays.values()):
             raise ValueError("not numbers")
         return arrays
-    except FileNotFoundError:
-        raise RunError(f"{path} is missing: {remedy}") from None
-    except PermissionError as error:
-        raise RunError(f"cannot read {path} ({error.strerror}): mend that, or {remedy}") from None
-    except Exception:  # damaged files bring up nearly every exception there is
-        raise RunError(f"{path} is damaged: {remedy}") from None
+    except Exception as error:  # damaged files bring up nearly every exception there is
+        raise unread(path, error, remedy) from None
+
+
+def unread(path: Path, error: Exception, remedy: str, damage: str = "is damaged") -> RunError:
+    """Why a file of a run could not be read; what this machine lacks is not the file's fault."""
+    if isinstance(error, FileNotFoundError):
+        return RunError(f"{path} is missing: {remedy}")
+    if lacks_memory(error):
+        return RunError(f"cannot read {path}, out of memory: close other programs, or read it where there is more")
+    if isinstance(error, PermissionError):
+        return RunError(f"cannot read {path} ({error.strerror}): mend that, or {remedy}")
+    return RunError(f"{path} {damage}: {remedy}")

@@ -226,15 +226,16 @@ def plane() -> Iterator[Run]:
 
 def seconds(run: Run, stored: list[dict]) -> float:
     """Estimated time of a run: runs of its data set stored on such a device tell an epoch's, else SECONDS_AN_EPOCH."""
-    kind = devices.pick_device("auto").partition(":")[0]
+    kind, settings = devices.pick_device("auto").partition(":")[0], run.settings()
     like = []
     for facts in stored:
         with contextlib.suppress(*BAD_CONTENT):  # a damaged one tells nothing
-            if facts["dataset"] == run.dataset and facts["train_seconds"] and facts["device"].startswith(f"{kind},"):
+            same = facts["dataset"] == run.dataset and facts["widths"] == settings["widths"] and not facts["hold_out"]
+            if same and facts["train_seconds"] and facts["device"].startswith(f"{kind},"):
                 like.append(facts["train_seconds"] / facts["epochs"])
     part = 1 - len(run.hold_out) / len(CLASSES[run.dataset])
     epoch = median(like) if like else SECONDS_AN_EPOCH[run.dataset]
-    return run.settings()["epochs"] * epoch * part + SECONDS_BESIDE
+    return settings["epochs"] * epoch * part + SECONDS_BESIDE
 
 
 def where(folder: Path, run: Run) -> Path:

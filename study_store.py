@@ -148,7 +148,9 @@ def store_failure(run: Run, places: Places) -> None:
         facts |= {**record["settings"], "part": run.part, "failed": reason}
         if differing(facts, run.settings(facts["dataset"]), ("precision",)):
             raise RunError(f"{folder} holds a failed run of other settings: delete it or choose another --output-dir")
-        write_json(stored_as(run, places.results, facts), facts | {"history": read_history(folder / "history.csv")})
+        path = stored_as(run, places.results, facts)
+        write_json(path, facts | {"history": read_history(folder / "history.csv")})
+        path.with_suffix(".npz").unlink(missing_ok=True)  # of an earlier run under this name
     except BAD_CONTENT as error:
         raise RunError(f"{folder} is damaged ({error}): {AGAIN}") from None
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from checkpoints import check_optimizer, check_state
 from data import Dataset, augment, channel_statistics, to_input
 from devices import describe_device
+from errors import lacks_memory
 from losses import build_head
 from models import WHITEN_PIXELS, Backbone, build_backbone
 from recipes import SCHEDULES, Settings, is_crowded, likely_cause
@@ -236,7 +237,9 @@ class Trainer:
             torch.set_rng_state(state["random"].cpu())
             self.epoch, self.seconds, self.history = state["epoch"], float(state["seconds"]), state["history"]
             self.devices = list(dict.fromkeys([*state["devices"], *self.devices]))
-        except (RuntimeError, *BAD_CONTENT):
+        except (RuntimeError, *BAD_CONTENT) as error:
+            if lacks_memory(error):
+                raise
             raise RunError("checkpoint.pt is from another network or incomplete: use --overwrite or --name") from None
 
 

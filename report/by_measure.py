@@ -21,7 +21,7 @@ def steps(runs: list[Run], dataset: str) -> list[tuple[dict[str, Any], dict, dic
     Normalising at the recipe's scale; there ArcFace's margin, in the recipe's training and in the longer one; and
     normalised softmax at a smaller scale, the largest that was tried, or, where none was, AdaCos.
     """
-    groups, more = group(runs, dataset=dataset, dim=DIM, held_out="", extra=""), longer_groups(runs, dataset)
+    groups, more = group(runs, dataset), longer_groups(runs, dataset)
     plain, longest = groups.get("norm-softmax"), more.get("norm-softmax")
     if not plain:
         return []

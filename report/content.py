@@ -34,6 +34,7 @@ from report.facts import (
     cell,
     devices_text,
     differences,
+    extent,
     group,
     margin_verdicts,
     margins_and_plain,
@@ -51,10 +52,9 @@ from report.inference import kept
 from report.measures import MEASURES, TABLES
 from report.open_set import corrected, open_tables
 from report.plane import plane
-from report.recipe import network_search, recipe, scale_search
+from report.recipe import network_search, read_stored, recipe, scale_search
 from report.scales import along_scale, scales_of
 from report.sensitivity import sensitivity
-from runs import BAD_CONTENT, RunError, read_json
 from study import DIMENSIONS
 
 OVERVIEW = ("arcface", "accuracy")  # what the abstract quotes of each data set
@@ -79,7 +79,6 @@ def protocol(runs: list[Run]) -> dict[str, Any]:
         "warmup": span(100 * f["margin_warmup"] for f in facts) + " %",
         "pairs": f"{first['verification'].get('pairs', 0):,}", "scale": span(
             f["scale"] for f in facts if f["loss"] not in ("softmax", "adacos")),
-        "runs": len(facts), "seeds": span({run.loss: sum(r.loss == run.loss for r in runs) for run in runs}.values()),
     }  # fmt: skip
 
 
@@ -92,7 +91,7 @@ def span_of_thousands(values: list[int]) -> str:
 def drawn(runs: list[Run], dataset: str, dim: int) -> dict:
     """The groups of a low dimension; their runs may be shorter than the recipe's, and say so in their names."""
     short = [run._replace(extra="") if run.extra.startswith("epochs=") else run for run in runs]
-    return group(short, dataset=dataset, dim=dim, held_out="", extra="")
+    return group(short, dataset, dim=dim)
 
 
 def low_tables(runs: list[Run], dataset: str) -> list[dict]:
@@ -113,7 +112,7 @@ def dimension_table(runs: list[Run], dataset: str, loss: str = "arcface") -> lis
     """Accuracy and angles of one loss against the embedding's size, as far as measured."""
     rows = []
     for dim in DIMENSIONS:
-        members = group(runs, dataset=dataset, dim=dim, held_out="", extra="").get(loss)
+        members = group(runs, dataset, dim=dim).get(loss)
         if members:
             cells = [cell(members, MEASURES[name]) for name in ("accuracy", "intra", "inter", "eer")]
             rows.append({"dim": dim, "n": len(members), "cells": cells, "epochs": span(
@@ -182,20 +181,8 @@ def machine_text(part: dict | None) -> str:
     return f"{part['machine']['processor']}, {part['machine']['cores']} cores" if part else ""
 
 
-def benchmark(results: Path) -> dict | None:
-    """What benchmark.py measured, as text: training speed beside the user's pick, heads by number of classes."""
-    path = results / "benchmark.json"
-    if not path.exists():
-        return None
-    found = read_json(path, "delete it and run benchmark.py")
-    try:
-        return benchmark_text(found)
-    except BAD_CONTENT as error:
-        raise RunError(f"{path} is damaged ({error}): delete it and run benchmark.py") from None
-
-
 def benchmark_text(found: dict) -> dict:
-    """`benchmark` from the file's content."""
+    """What benchmark.py measured, as text: training speed beside the user's pick, heads by number of classes."""
     speed = [
         {"data": data_title(one | {"dataset": name}), "ratio": number(one["images_per_second"]["ours"]["ratio"], 2),
          "float32": number(one["images_per_second"]["ours, float32"]["ratio"], 2),
@@ -226,7 +213,7 @@ def train_error(groups: dict) -> dict | None:
     """Lowest and highest mean training error of the losses' last epoch, without margin, in per cent, as text."""
     errors = [100 * (1 - fmean(f["train_accuracy"] for f in members.values())) for members in groups.values()
               if all("train_accuracy" in f for f in members.values())]  # fmt: skip
-    return {"low": number(min(errors), 2), "high": number(max(errors), 2)} if errors else None
+    return extent(errors, 2)
 
 
 def most_confused(members: dict[int, dict]) -> dict | None:
@@ -263,7 +250,7 @@ def largest_p(first: int, last: int) -> str:
 
 def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
     """The main tables and comparisons of one data set."""
-    groups, controls = group(runs, dataset=name, dim=DIM, held_out="", extra=""), controls_of(runs, name)
+    groups, controls = group(runs, name), controls_of(runs, name)
     extras = extras_of(runs, name, groups, controls)
     return {
         "accuracy": table(groups, TABLES["accuracy"]), "embedding": table(groups, TABLES["embedding"]),
@@ -287,29 +274,28 @@ def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
 def content(results: Path) -> dict[str, Any]:
     """Everything that the text says about the runs stored in `results`."""
     runs, failed = stored_runs(results)
-    main = {name: group(runs, dataset=name, dim=DIM, held_out="", extra="") for name in DATASETS}
+    main = {name: group(runs, name) for name in DATASETS}
     plain = [run for run in runs if run.dim == DIM and not run.held_out and not run.extra]
-    flat = {name: {dim: drawn(runs, name, dim).get("arcface") for dim in (2, 3)} for name in DATASETS}
     splits = sorted({run.held_out for run in runs if run.held_out})
-    held_out = {name: {s: group(runs, dataset=name, dim=DIM, held_out=s, extra="") for s in splits}
+    held_out = {name: {s: group(runs, name, held_out=s) for s in splits}
                 for name in DATASETS}  # fmt: skip
     quoted, found_budgets = papers(), budgets(results)
     loss, measure = OVERVIEW
     return {
-        "level": f"{LEVEL:.0%}".replace("%", " %"), "dim": DIM, "runs": len(runs), "failed": failed,
+        "level": f"{LEVEL:.0%}".replace("%", " %"), "dim": DIM, "failed": failed,
         "aside": set_aside(runs),
         "losses": len(LOSSES), "sources": sources(runs),
         "protocol": {name: protocol([run for run in plain if run.dataset == name]) for name in DATASETS},
         "main": {name: by_dataset(runs, name) for name in DATASETS},
         "overview": {name: cell(g.get(loss, {}), MEASURES[measure]) for name, g in main.items()},
-        "flat": {name: {dim: cell(g or {}, MEASURES["accuracy"]) for dim, g in dims.items()}
-                 for name, dims in flat.items()},
+        "flat": cell(drawn(runs, "mnist", 2).get("arcface", {}), MEASURES["accuracy"]),
         "low": {name: low_tables(runs, name) for name in DATASETS},
         "dimension": {name: dimension_table(runs, name) for name in DATASETS},
         "margins_kept": margins_kept(runs), "along": along_scale(results, "mnist"),
         "open": open_tables(held_out), "open_corrected": corrected(held_out), "claims": claims(main, held_out),
         "papers": quoted, "paper_angles": paper_angles(quoted), "scale_share": scale_share(quoted),
-        "benchmark": benchmark(results), "budgets": found_budgets,
+        "benchmark": read_stored(results / "benchmark.json", benchmark_text, "delete it and run benchmark.py"),
+        "budgets": found_budgets,
         "budget_p": {name: largest_p(rows[0]["errors"], rows[-1]["errors"]) for name, rows in found_budgets.items()},
         "sensitivity": sensitivity(results), "plane": plane(results), "recipe": recipe(results),
         "scale_search": scale_search(results), "network_search": network_search(results),

@@ -27,7 +27,7 @@ def controls_of(runs: list[Run], dataset: str) -> list[dict]:
     """Groups of norm-softmax runs at scales beyond the recipe's, made to be compared with margin losses at the same."""
     runs = [run for run in runs if run.facts.get("part") not in ("again", "scale")]  # see again_of and scales.py
     names = sorted({run.extra for run in runs if re.fullmatch(r"scale=[\d.]+", run.extra)})
-    found = [group(runs, dataset=dataset, dim=DIM, held_out="", extra=name).get("norm-softmax") for name in names]
+    found = [group(runs, dataset, name).get("norm-softmax") for name in names]
     return [members for members in found if members]
 
 
@@ -43,19 +43,19 @@ def margins_of(runs: list[Run], dataset: str) -> list[dict]:
     runs = [run for run in runs if run.facts.get("part") != "scale"]  # see scales.py
     named = sorted({(list(LOSSES).index(run.loss), run.extra) for run in runs
                     if re.fullmatch(r"scale=[\d.]+-margin=[\d.]+", run.extra)}, reverse=True)  # fmt: skip
-    found = [group(runs, dataset=dataset, dim=DIM, held_out="", extra=name).get(list(LOSSES)[at]) for at, name in named]
+    found = [group(runs, dataset, name).get(list(LOSSES)[at]) for at, name in named]
     return [members for members in found if members]
 
 
 def by_scale(groups: dict, controls: list[dict], margins: list[dict], again: dict | None = None) -> list[dict]:
     """NSL at the recipe's and the controls' scales, margins at other scales, AdaCos and ArcFace: accuracy, angles, EER.
 
-    With EER minus ArcFace's and minus NSL's at the recipe's scale, and accuracy minus softmax's; elsewhere: as the
-    function of that name. again: NSL at the recipe's scale once more, where the table's runs were made elsewhere; rows
-    of runs made where it was are compared with it.
+    With EER minus ArcFace's and minus NSL's at the recipe's scale; elsewhere: as the function of that name. again: NSL
+    at the recipe's scale once more, where the table's runs were made elsewhere; rows of runs made where it was are
+    compared with it.
     Empty without a control: the main tables then say as much.
     """
-    arcface, softmax = groups.get("arcface"), groups.get("softmax")
+    arcface = groups.get("arcface")
     if not controls or not arcface:
         return []
     own, adacos = ([groups[loss]] if loss in groups else [] for loss in ("norm-softmax", "adacos"))
@@ -75,8 +75,7 @@ def by_scale(groups: dict, controls: list[dict], margins: list[dict], again: dic
                      "eer": paired(members, arcface, MEASURES["eer"], digits=3) if members is not arcface else None,
                      "minus_own": paired(members, base, MEASURES["eer"], digits=3)
                      if base and members is not base else None,
-                     "elsewhere": elsewhere(members, arcface), "tar": cell(members, MEASURES["tar"]),
-                     "softmax": paired(members, softmax, MEASURES["accuracy"]) if softmax else None})  # fmt: skip
+                     "elsewhere": elsewhere(members, arcface), "tar": cell(members, MEASURES["tar"])})  # fmt: skip
     return rows
 
 
@@ -86,14 +85,14 @@ VARIANTS = {"cm2": ("combined", "margin=cm2", "CM2"), "line": ("li-arcface", "ma
 def variants_of(runs: list[Run], dataset: str) -> dict[str, dict]:
     """Groups of runs by the name in VARIANTS, those that were run: two losses once more with other margins, the
     combined form with ArcFace's second preset and Li-ArcFace without a margin."""
-    found = {name: group(runs, dataset=dataset, dim=DIM, held_out="", extra=extra).get(loss)
+    found = {name: group(runs, dataset, extra).get(loss)
              for name, (loss, extra, _) in VARIANTS.items()}  # fmt: skip
     return {name: members for name, members in found.items() if members}
 
 
 def variants(runs: list[Run], dataset: str, groups: dict) -> dict[str, dict | None]:
-    """VARIANTS: accuracy, angles and EER; accuracy, Intra and EER minus those of the table's run of that loss (`own`),
-    of its NSL (`plain`) and of softmax, paired by seed. `beside_arcface`: of Li-ArcFace the table's run, with its
+    """VARIANTS: accuracy, angles and EER; accuracy, Intra and EER minus those of the table's run of that loss (`own`)
+    and of its NSL (`plain`), paired by seed. `beside_arcface`: of Li-ArcFace the table's run, with its
     margin, minus ArcFace's. None for one that was not run."""
     stored = variants_of(runs, dataset)
 
@@ -101,15 +100,15 @@ def variants(runs: list[Run], dataset: str, groups: dict) -> dict[str, dict | No
         loss, found = VARIANTS[name][0], stored.get(name)
         if not found:
             return None
-        cells = {name: cell(found, MEASURES[name]) for name in ("accuracy", "intra", "inter", "eer")}
+        cells = {name: cell(found, MEASURES[name]) for name in ("accuracy", "intra", "eer")}
         minus: dict[str, Any] = {}
-        for key, other in (("own", loss), ("plain", "norm-softmax"), ("softmax", "softmax")):
+        for key, other in (("own", loss), ("plain", "norm-softmax")):
             pairs = {name: paired(found, groups[other], MEASURES[name]) if other in groups else None
                      for name in ("accuracy", "intra", "eer")}  # fmt: skip
             minus[key] = pairs if all(pairs.values()) else None
         place = elsewhere(found, groups[loss]) if loss in groups else None
         both = loss in groups and "arcface" in groups
-        return {"title": VARIANTS[name][2], "settings": mean_settings(found), "n": len(found), "cells": cells,
+        return {"settings": mean_settings(found), "n": len(found), "cells": cells,
                 "elsewhere": place, "beside_arcface": paired(groups[loss], groups["arcface"], MEASURES["eer"])
                 if both else None, **minus}  # fmt: skip
 
@@ -153,7 +152,7 @@ def margins_kept(runs: list[Run]) -> list[dict]:
 def longer_groups(runs: list[Run], dataset: str) -> dict[str, dict[int, dict]]:
     """Groups of the runs with more epochs and the mean of the weights; empty where there are none."""
     names = sorted({run.extra for run in runs if re.fullmatch(r"epochs=\d+-averaging=[\d.]+", run.extra)})
-    return group(runs, dataset=dataset, dim=DIM, held_out="", extra=names[0]) if names else {}
+    return group(runs, dataset, names[0]) if names else {}
 
 
 def larger(runs: list[Run], dataset: str) -> dict | None:

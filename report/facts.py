@@ -4,6 +4,7 @@ A row is a loss with one set of settings over its seeds; a missing row or value 
 paired by seed, and a difference counts only where its 95 % interval (Student's t over seeds) excludes 0.
 """
 
+import math
 import re
 import statistics
 from collections.abc import Iterable, Sequence
@@ -13,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from choices import LOSSES
-from plot_data import LEVEL, Study, half_width, most_alike, without_spread
+from plot_data import LEVEL, Study, half_width, minus, most_alike, seed_pairs
 from plot_data import SHARED as SAME_RECIPE
 from plot_style import data_title, settings_text
-from plot_tables import key_of, with_mean_scale
+from plot_tables import key_of, spread, with_mean_scale
 from report.measures import MEASURES, Measure
 
 DATASETS = ("mnist", "cifar10")
@@ -69,9 +70,12 @@ def alike(runs: list[Run]) -> tuple[list[Run], list[Run]]:
     return most, [run for run in runs if run not in most]
 
 
-def group(runs: Iterable[Run], **wanted: object) -> dict[str, dict[int, dict]]:
-    """{loss: {seed: metrics}} of the runs with the wanted attributes, alike but for their seed, in LOSSES' order."""
-    chosen = [run for run in runs if all(getattr(run, name) == value for name, value in wanted.items())]
+def group(
+    runs: Iterable[Run], dataset: str, extra: str = "", dim: int = DIM, held_out: str = ""
+) -> dict[str, dict[int, dict]]:
+    """{loss: {seed: metrics}} of such runs, alike but for their seed, in LOSSES' order."""
+    wanted = (dataset, extra, dim, held_out)
+    chosen = [run for run in runs if (run.dataset, run.extra, run.dim, run.held_out) == wanted]
     kept = {loss: alike([run for run in chosen if run.loss == loss])[0] for loss in LOSSES}
     return {loss: {run.seed: run.facts for run in sorted(members, key=lambda r: r.seed)}
             for loss, members in kept.items() if members}  # fmt: skip
@@ -94,10 +98,9 @@ def number(value: float, digits: int, signed: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
-def t_interval(values: list[float]) -> tuple[float, float]:
-    """Student's 95 % interval of the mean of at least two values."""
-    half = half_width(values)
-    return statistics.fmean(values) - half, statistics.fmean(values) + half
+def extent(values: list[float], digits: int = 1) -> dict | None:
+    """The lowest and the highest of some numbers as text; None of none."""
+    return {"low": number(min(values), digits), "high": number(max(values), digits)} if values else None
 
 
 def values_of(members: dict[int, dict], measure: Measure) -> dict[int, float]:
@@ -108,11 +111,11 @@ def values_of(members: dict[int, dict], measure: Measure) -> dict[int, float]:
 
 def cell(members: dict[int, dict], measure: Measure) -> dict | None:
     """Mean and standard deviation over seeds as text, with n; None where no seed has a value."""
-    values = list(values_of(members, measure).values())
-    if not values:
+    found = spread(list(values_of(members, measure).values()))
+    if not found["n"]:
         return None
-    spread = number(statistics.stdev(values), measure.digits) if len(values) > 1 else None
-    return {"mean": number(statistics.fmean(values), measure.digits), "sd": spread, "n": len(values), "best": False}
+    mean, sd = (None if found[name] is None else number(found[name], measure.digits) for name in ("mean", "std"))
+    return {"mean": mean, "sd": sd, "n": found["n"], "best": False}
 
 
 def pairs_of(
@@ -125,13 +128,7 @@ def pairs_of(
     free = {"scale_start"} if first["scale_start"] is None or second["scale_start"] is None else set()
     if any(first.get(name) != second.get(name) for name in names if name not in free):
         return None
-    left, right = values_of(a, measure), values_of(b, measure)
-    return [(left[seed], right[seed]) for seed in sorted(left.keys() & right.keys())] or None
-
-
-def minus(pairs: Iterable[tuple[float, float]]) -> list[float]:
-    """The differences of pairs."""
-    return [a - b for a, b in pairs]
+    return seed_pairs(values_of(a, measure), values_of(b, measure)) or None
 
 
 def paired(
@@ -171,15 +168,16 @@ def welch_p(pairs: Sequence[tuple[float, float]]) -> float:
 
 def difference_text(differences: list[float], digits: int) -> dict:
     """The mean of paired differences as text, with n, its interval and verdict as `paired` gives them."""
-    result = {"n": len(differences), "mean": number(statistics.fmean(differences), digits, signed=True)}
-    if len(differences) == 1 or without_spread(differences):
+    mean, half = statistics.fmean(differences), half_width(differences)
+    result = {"n": len(differences), "mean": number(mean, digits, signed=True)}
+    if math.isinf(half):
         verdict = "single" if len(differences) == 1 else "undecided"
         return result | {"low": None, "high": None, "verdict": verdict}
-    low, high = t_interval(differences)
+    low, high = mean - half, mean + half
     verdict = "higher" if low > 0 else "lower" if high < 0 else "undecided"
     while verdict != "undecided" and not all(number(end, digits).strip(f"0.{MINUS}") for end in (low, high)):
         digits += 1  # an end that rounds to zero would contradict the verdict
-        result["mean"] = number(statistics.fmean(differences), digits, signed=True)
+        result["mean"] = number(mean, digits, signed=True)
     return result | {"low": number(low, digits, True), "high": number(high, digits, True), "verdict": verdict}
 
 
@@ -213,7 +211,7 @@ def table(groups: dict[str, dict[int, dict]], names: tuple[str, ...]) -> dict:
         rows.append({"loss": loss, "title": entry.title, "settings": mean_settings(members), "n": len(members),
                      "epochs": first["epochs"], "cells": cells})  # fmt: skip
     columns = [{"name": name, "title": MEASURES[name].title} for name in names]
-    return {"columns": columns, "rows": rows, "measured": len(groups), "n": span(len(m) for m in groups.values())}
+    return {"columns": columns, "rows": rows, "n": span(len(m) for m in groups.values())}
 
 
 def mean_settings(members: dict[int, dict]) -> str:
@@ -251,12 +249,17 @@ def differences(groups: dict[str, dict[int, dict]], controls: list[dict], measur
 
 def margin_verdicts(groups: dict[str, dict[int, dict]], controls: list[dict], measure: Measure) -> dict:
     """How the losses with a margin stand to NSL at the same s: their titles by verdict."""
-    found: dict[str, list[str]] = {"higher": [], "lower": [], "undecided": [], "single": []}
-    for loss, row in differences(groups, controls, measure).items():
-        if LOSSES[loss].own_margin and row["norm-softmax"]:
-            found[row["norm-softmax"]["verdict"]].append(LOSSES[loss].title)
-    return found | {"compared": sum(map(len, found.values())), "tested": sum(map(len, found.values())) -
-                    len(found["single"])}  # fmt: skip
+    rows = differences(groups, controls, measure)
+    found = by_verdict({loss: row["norm-softmax"] for loss, row in rows.items() if LOSSES[loss].own_margin})
+    return found | {"tested": sum(map(len, found.values())) - len(found["single"])}
+
+
+def by_verdict(found: dict[str, dict | None]) -> dict[str, list[str]]:
+    """Titles of the losses by the verdict of their difference, where they have one."""
+    return {
+        verdict: [LOSSES[loss].title for loss, one in found.items() if one and one["verdict"] == verdict]
+        for verdict in ("higher", "lower", "undecided", "single")
+    }
 
 
 def margins_and_plain(groups: dict, measure: str) -> dict[str, list[tuple[float, float]] | None]:

@@ -5,8 +5,8 @@ from statistics import fmean
 
 import numpy as np
 
-from plot_data import without_spread
-from report.facts import minus, number, values_of, welch_p
+from plot_data import minus, without_spread
+from report.facts import number, values_of, welch_p
 from report.measures import MEASURES
 
 

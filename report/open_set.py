@@ -4,18 +4,16 @@ from statistics import fmean
 from typing import Any
 
 from choices import LOSSES
-from report.facts import differences, margins_and_plain, minus, number, paired, table, values_of
+from plot_data import minus
+from report.facts import by_verdict, differences, margins_and_plain, number, paired, table, values_of
 from report.inference import collapse, kept
 from report.measures import MEASURES, TABLES
 
 
 def open_verdicts(groups: dict, base: str, measure: str) -> dict[str, list[str]]:
     """Titles of the losses by how they stand to `base` on held-out classes, in one of MEASURES."""
-    found: dict[str, list[str]] = {"lower": [], "higher": [], "undecided": [], "single": []}
-    for loss, row in differences(groups, [], MEASURES[measure]).items():
-        if row[base]:
-            found[row[base]["verdict"]].append(LOSSES[loss].title)
-    return found
+    rows = differences(groups, [], MEASURES[measure])
+    return by_verdict({loss: row[base] for loss, row in rows.items()})
 
 
 def minus_plain(groups: dict) -> list[dict[str, Any]]:

@@ -7,14 +7,9 @@ import numpy as np
 from choices import LOSSES
 from plot_data import NotStored, Study, accuracy_or_chance
 from plot_plane import AT_ONCE, DRAWN, GRIDS, bound_of, spacing
-from report.facts import DATASETS, number
+from report.facts import DATASETS, extent, number
 
 TOGETHER = 5.0  # degrees: class weights nearer than this share a direction
-
-
-def extent(values: list[float], digits: int = 1) -> dict | None:
-    """The lowest and the highest of some numbers as text; None of none."""
-    return {"low": number(min(values), digits), "high": number(max(values), digits)} if values else None
 
 
 def grid_text(title: str, loss: str, runs: list[dict]) -> dict:

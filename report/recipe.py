@@ -36,26 +36,26 @@ def accuracies(found: dict, changed: dict, averaging: float | None) -> list[floa
     return [by_seed[seed] for seed in sorted(by_seed)]
 
 
-def read_search(path: Path, use: Callable[[dict], T]) -> T | None:
-    """What `use` makes of a stored search; None where there is no such file. RunError where it is damaged."""
+def read_stored(path: Path, use: Callable[[dict], T], remedy: str = REMEDY) -> T | None:
+    """What `use` makes of a stored file; None where there is none. RunError, with `remedy`, where it is damaged."""
     if not path.exists():
         return None
-    found = read_json(path, REMEDY)
+    found = read_json(path, remedy)
     try:
         return use(found)
     except BAD_CONTENT as error:
-        raise RunError(f"{path} is damaged ({error}): {REMEDY}") from None
+        raise RunError(f"{path} is damaged ({error}): {remedy}") from None
 
 
 def recipe(results: Path) -> dict | None:
     """The table's rows as text, the number of trainings in all, and their device; None where nothing is stored."""
-    return read_search(results / SEARCH, table)
+    return read_stored(results / SEARCH, table)
 
 
 def scale_search(results: Path) -> list[dict] | None:
     """MNIST's scales tried with the longer training, the largest first: mean validation errors, as text, seeds and
     images. None where nothing is stored."""
-    return read_search(results / MNIST_SEARCH, by_scale)
+    return read_stored(results / MNIST_SEARCH, by_scale)
 
 
 def by_scale(found: dict) -> list[dict] | None:
@@ -71,7 +71,7 @@ def by_scale(found: dict) -> list[dict] | None:
 def network_search(results: Path) -> list[dict]:
     """MNIST's networks tried with the longer training, the one in use first: channels, convolutions a block, mean
     validation errors, as text, and seeds. Empty where nothing is stored."""
-    return read_search(results / MNIST_SEARCH, by_network) or []
+    return read_stored(results / MNIST_SEARCH, by_network) or []
 
 
 def by_network(found: dict) -> list[dict]:

@@ -8,7 +8,7 @@ from typing import Any
 from choices import LOSSES
 from plot_data import NotStored, Study
 from plot_scales import families
-from report.facts import DIM, Run, cell, group, mean_settings, paired, pairs_of, values_of
+from report.facts import Run, cell, group, mean_settings, paired, pairs_of, values_of
 from report.inference import kept
 from report.measures import MEASURES
 from report.theory import PROBABILITIES
@@ -53,9 +53,8 @@ def along_scale(results: Path, dataset: str) -> dict | None:
 
 def scales_of(runs: list[Run], dataset: str) -> dict[str, dict[int, dict]]:
     """{'ArcFace at s = 4, m₂ = 0.5': {seed: metrics}} of the runs that the study makes along the scale alone."""
-    extras = {run.extra for run in runs if run.facts.get("part") == "scale"}
-    found = (group([run for run in runs if run.facts.get("part") == "scale"], dataset=dataset, dim=DIM, held_out="",
-                   extra=extra) for extra in sorted(extras))  # fmt: skip
+    of_part = [run for run in runs if run.facts.get("part") == "scale"]
+    found = (group(of_part, dataset, extra) for extra in sorted({run.extra for run in of_part}))
     return {f"{LOSSES[loss].title} at {mean_settings(members)}": members
             for groups in found for loss, members in groups.items()}  # fmt: skip
 
@@ -68,12 +67,12 @@ def lead(scale: float, classes: int) -> float:
 
 def of_the_same_slope(own_scale: float, members: dict[int, dict], plain: dict[float, dict[int, dict]]) -> dict | None:
     """What Li-ArcFace without a margin has minus normalised softmax whose logit falls as steeply at a right angle, by s
-    where the line falls by 2 s / pi: that scale, and EER, Intra and Inter, paired by seed. None where there is none."""
+    where the line falls by 2 s / pi: that scale, and EER and Intra, paired by seed. None where there is none."""
     scale = min(plain, key=lambda s: abs(math.log(s * math.pi / (2 * own_scale))), default=0.0)
     if not math.isclose(scale, 2 * own_scale / math.pi, rel_tol=0.01):
         return None
     return {"scale": f"{scale:g}", **{name: paired(members, plain[scale], MEASURES[name])
-                                      for name in ("eer", "intra", "inter")}}  # fmt: skip
+                                      for name in ("eer", "intra")}}  # fmt: skip
 
 
 def nearest_in_tightness(

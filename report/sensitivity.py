@@ -5,9 +5,9 @@ from pathlib import Path
 from bounds import maximum_margin
 from choices import LOSSES
 from plot_compare import equal_error
-from plot_data import Study, accuracy_or_chance, head_accuracy
+from plot_data import Study, accuracy_or_chance, head_accuracy, minus, seed_pairs
 from recipes import SCALE
-from report.facts import difference_text, number
+from report.facts import difference_text, extent, number
 
 # Loss, and the flags of its grid.
 GRIDS = (("arcface", ("scale", "margin")), ("cosface", ("scale", "margin")), ("arcface", ("batch-size", "lr")))
@@ -51,7 +51,7 @@ def by_scale(study: Study, loss: str, runs: list[dict]) -> dict:
 def errors_by_scale(runs: list[dict]) -> list[dict]:
     """Each scale with the least and the largest equal error rate over its margins, in per cent, by ascending scale."""
     found = {s: [equal_error(f) for f in runs if f["scale"] == s] for s in sorted({f["scale"] for f in runs})}
-    return [{"scale": f"{s:g}", "low": number(min(v), 2), "high": number(max(v), 2)} for s, v in found.items()]
+    return [{"scale": f"{s:g}", **(extent(v, 2) or {})} for s, v in found.items()]
 
 
 def errors_by_margin(runs: list[dict], name: str) -> dict:
@@ -64,7 +64,7 @@ def contrast_text(study: Study, loss: str, flag: str, name: str, one: object, ot
     """Accuracy with one value of a setting minus that with another, paired by seed; None without two shared seeds."""
     runs = study.grid(loss, (flag,))
     left, right = ({f["seed"]: accuracy_or_chance(f) for f in runs if f[name] == value} for value in (one, other))
-    differences = [left[seed] - right[seed] for seed in sorted(left.keys() & right.keys())]
+    differences = minus(seed_pairs(left, right))
     if len(differences) < 2:
         return None
     names = {"title": LOSSES[loss].title, "flag": flag, "one": one, "other": other}

@@ -139,7 +139,7 @@ def numerics() -> dict:
 def theory() -> dict:
     """All of the above."""
     return {
-        "classes": CLASSES, "probabilities": [f"{p:g}" for p in PROBABILITIES], "example": worked_example(),
+        "probabilities": [f"{p:g}" for p in PROBABILITIES], "example": worked_example(),
         "room": room(), "circle": papers_margins_on_circle(), "pull": pulls(), "adacos": adacos(),
         "linear": linear_scales(), "crowded": crowded(),
         "numerics": numerics(),

@@ -7,11 +7,11 @@ import torch
 
 import benchmark
 import benchmark_sides
-from benchmark_work import work_of_100_mb
+from benchmark_work import die, work_of_100_mb
 from command_helpers import assert_refused, content_and_times
 from data import DataError, Dataset
 from results_helpers import facts_of
-from runs import read_json, write_json
+from runs import RunError, read_json, write_json
 
 
 def test_alternating_sides_gives_medians_and_ratios_to_the_first():
@@ -165,3 +165,8 @@ def test_the_readme_quotes_the_stored_figures():
     assert f"measures a run anew in {spent[0]:.0f} s on MNIST and {spent[1]:.0f} s on CIFAR-10" in readme
     counts = {one["n"] for side in sides for one in side.values()} | {one["n"] for one in of_many.values()}
     assert counts == {5, 9} and "medians of five and nine alternations)," in readme
+
+
+def test_a_measurement_killed_for_lack_of_memory_is_one_clear_line():
+    with pytest.raises(RunError, match="was killed, probably for lack of memory"):
+        benchmark.in_child(die)

@@ -7,6 +7,7 @@ import joblib
 import pytest
 
 import experiments
+import study_store
 from runs import read_json
 
 distributed = pytest.importorskip("distributed")
@@ -31,11 +32,15 @@ def test_jobs_go_to_both_workers(cluster):
     assert len(found) == 2 and os.getpid() not in found
 
 
-def test_runs_of_the_study_are_trained_by_the_workers(cluster, command, tmp_path):
+def test_runs_of_the_study_are_trained_by_the_workers(cluster, command, tmp_path, monkeypatch):
+    def here(*_):
+        raise AssertionError("trained in this process, not by a worker")
+
+    monkeypatch.setattr(study_store, "_call", here)  # the workers have modules of their own
     names = [f"mnist-arcface-512d-seed0-epochs={count}" for count in (2, 4)]
     places = ("--output-dir", tmp_path / "runs", "--results-dir", tmp_path / "results", "--data-dir", tmp_path / "none")
     done = command(experiments.main, "--dask", cluster, *places, "--only", *(f"budget {name}" for name in names))
     assert done.status == 0, done.err
     found = {path.stem: read_json(path) for path in (tmp_path / "results").glob("*-seed0-*.json")}
     assert sorted(facts["epochs"] for facts in found.values()) == [2, 4]
-    assert all(facts["test_accuracy"] > 0.5 and "1 thread," in facts["device"] for facts in found.values())
+    assert all(facts["test_accuracy"] > 0.5 for facts in found.values())

@@ -13,7 +13,7 @@ import recipes
 import train
 import trainer as training
 from bounds import largest_spacing
-from losses import LOSSES, build_head
+from losses import LOSSES
 from training_helpers import STEPS
 
 
@@ -27,22 +27,6 @@ def test_every_loss_learns_at_every_dimension_with_its_recipe(make_trainer, loss
         right = trainer.head.eval()(trainer.embed(data.test_images)).argmax(1) == data.test_labels
     # Chance is 25 %; on the circle, so few steps may leave two of the four classes in the same direction.
     assert right.float().mean() >= (0.6 if dim == 2 else 0.7)
-
-
-@pytest.mark.parametrize("loss", list(LOSSES))
-def test_heads_without_labels_add_no_margin(loss):
-    margins = {"sphereface": {"m1": 3.0}, "cosface": {"m3": 1.5}, "arcface": {"m2": 2.0}, "li-arcface": {"m2": 2.0},
-               "combined": {"m1": 2.0, "m2": 1.0, "m3": 0.5}}.get(loss, {})  # fmt: skip
-    torch.manual_seed(0)
-    head = build_head(loss, 5, 4, **margins)
-    x, labels = torch.randn(50, 5), torch.arange(50) % 4
-    for mode in (head.train(), head.eval()):
-        w, e = mode.weight.detach().double().numpy(), x.double().numpy()
-        cosine = e @ w.T / np.linalg.norm(e, axis=1)[:, None] / np.linalg.norm(w, axis=1)
-        scaled = float(mode.scale) * (1 - 2 / np.pi * np.arccos(cosine) if loss == "li-arcface" else cosine)
-        np.testing.assert_allclose(mode(x).detach(), e @ w.T if loss == "softmax" else scaled, atol=2e-4)
-    if margins:
-        assert (head.train()(x, labels) - head(x)).abs().max() > 1
 
 
 def test_where_classes_are_crowded_the_ceiling_of_adacos_grows_as_the_scale_of_others_does(make_trainer):

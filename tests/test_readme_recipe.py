@@ -35,7 +35,7 @@ def test_what_the_recipe_is_made_of_is_what_was_measured():
         {"cutout": 8}, {"shift": 3}, {"activation": "relu"}, {"activation": "silu"}, {"scale": 3.0}, {"scale": 5.0},
         {"m2": 0.4},
     )  # fmt: skip
-    assert max(tried(changed, seed=0) for changed in left_out) <= f"{float(tried({}, seed=0)) + 0.1:.2f}"
+    assert max(float(tried(changed, seed=0)) for changed in left_out) < float(tried({}, seed=0)) + 0.1
     assert tried({"m2": 0.0}, seed=0) < rows[1] and tried(fast | {"m2": 0.0}, 0.995) < rows[2]
     assert tried(fast | {"scale": 6.0, "m2": 0.1}, 0.995) < rows[2]
     smaller = deep | {"epochs": 9.1, "image_sizes": [[0.3, 16], [1.0, 32]]}

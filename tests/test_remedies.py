@@ -88,6 +88,6 @@ def test_a_figure_whose_results_are_damaged_costs_no_other(tmp_path):
 
 @pytest.mark.parametrize("change", [{"device": None}, {"epochs": 0}, {"train_seconds": "x"}, {"dataset": 3}])
 def test_a_damaged_result_tells_nothing_of_how_long_a_run_takes(change):
-    good = facts_of(dim=512, device="cpu, 1 thread", train_seconds=50.0, epochs=5)
+    good = facts_of(dim=512, device="cpu, 1 thread", train_seconds=50.0, epochs=5, widths=[32, 64, 128])
     run = study.Run("main", "mnist", "arcface")
     assert study.seconds(run, [good | change, good]) == study.seconds(run, [good]) == 8 * 10 + study.SECONDS_BESIDE

@@ -118,7 +118,4 @@ def test_scales_without_a_margin_stand_beside_adacos_and_arcface():
     assert [(row["title"], row["settings"].split(",")[0]) for row in rows] == [
         ("Norm-softmax", "s = 4"), ("Norm-softmax", "s = 16"), ("AdaCos", "s = 2"), ("ArcFace", "s = 16")]  # fmt: skip
     assert [row["eer"] and row["eer"]["mean"] for row in rows] == ["+0.010", "+0.300", "−0.050", None]
-    assert all(row["softmax"] is None for row in rows)
-    plain = groups_of(softmax=[0.8, 0.7, 0.9])["softmax"]
-    assert content.by_scale(groups | {"softmax": plain}, [control], [])[0]["softmax"]["mean"] == "+10.00"
     assert content.by_scale(groups, [], []) == []

@@ -90,11 +90,14 @@ def test_scales_are_run_without_a_margin_with_two_and_with_a_straight_line():
 
 def test_time_is_estimated_from_stored_runs_of_the_data_set_on_such_a_device(monkeypatch):
     monkeypatch.setattr(devices, "pick_device", lambda name: "cpu")
-    elsewhere = facts_of(dataset="mnist", train_seconds=1.0, epochs=5, device="cuda, made up")
+    net = [32, 64, 128]
+    elsewhere = facts_of(dataset="mnist", train_seconds=1.0, epochs=5, device="cuda, made up", widths=net)
     assert study.seconds(Run("main", "mnist", "arcface"), [elsewhere]) == study.seconds(
         Run("main", "mnist", "arcface"), []
     )
-    stored = [facts_of(dataset="mnist", train_seconds=t, epochs=5) for t in (10.0, 20.0, 90.0)]
+    stored = [facts_of(dataset="mnist", train_seconds=t, epochs=5, widths=net) for t in (10.0, 20.0, 90.0)]
+    stored += [facts_of(dataset="mnist", train_seconds=1.0, epochs=5, widths=[8, 8, 8])] * 9  # a smaller network's
+    stored += [facts_of(dataset="mnist", train_seconds=1.0, epochs=5, widths=net, hold_out=["7"])] * 9
     run = Run("open", "mnist", "arcface", hold_out=("7", "8"), extra=(("epochs", 10),))
     assert study.seconds(run, stored) == pytest.approx(10 * 4.0 * 0.8 + study.SECONDS_BESIDE)
     damaged: list[dict] = [{}, {"dataset": "mnist"}, {"dataset": "mnist", "epochs": 5, "train_seconds": 1.0}]

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -18,7 +20,7 @@ import plot_open_set
 import plot_theory
 from command_helpers import assert_refused
 from losses import LOSSES, Margins
-from plot_data import NotStored, Study, paired_difference
+from plot_data import NotStored, Study, half_width, minus, seed_pairs
 from results_helpers import arrays_of, check_picture, facts_of
 from runs import RunError, write_arrays, write_json
 
@@ -96,13 +98,27 @@ def figures_but_images(results, tmp_path):
     return [name for name in names if not name.startswith(("images", "mistakes"))]
 
 
-def test_every_figure_is_drawn_the_same_twice_with_its_caption(drawn_from, command, tmp_path):
+# In a process of its own, where sets have another order.
+ELSEWHERE = """
+import sys
+from pathlib import Path
+import plot_embeddings
+plot_embeddings.RESULTS = Path(sys.argv.pop(1))
+sys.exit(plot_embeddings.main())
+"""
+
+
+def test_every_figure_is_drawn_the_same_twice_with_its_caption(drawn_from, results, command, tmp_path):
     nowhere = ("--output-dir", tmp_path / "none", "--data-dir", tmp_path / "none")
-    for name in "ab":
-        done = command(plot_embeddings.main, "--figures-dir", tmp_path / name, *nowhere)
-        assert done.status == 0, done.err
-        left_out = [line.split(":")[0] for line in done.out.splitlines() if line.startswith("left out")]
-        assert left_out == [f"left out {kind}_{d}" for d in ("mnist", "cifar10") for kind in ("images", "mistakes")]
+    done = command(plot_embeddings.main, "--figures-dir", tmp_path / "a", *nowhere)
+    assert done.status == 0, done.err
+    left_out = [line.split(":")[0] for line in done.out.splitlines() if line.startswith("left out")]
+    assert left_out == [f"left out {kind}_{d}" for d in ("mnist", "cifar10") for kind in ("images", "mistakes")]
+    words = [sys.executable, "-c", ELSEWHERE, results, "--figures-dir", tmp_path / "b", *nowhere]
+    again = subprocess.run(
+        list(map(str, words)), cwd=plot_embeddings.ROOT, env=os.environ | {"PYTHONHASHSEED": "1"}, capture_output=True
+    )
+    assert again.returncode == 0, again.stderr
     names = figures_but_images(drawn_from, tmp_path)
     names += ["accuracy_mnist", "accuracy_cifar10"]
     assert {path.stem for path in (tmp_path / "a").glob("*.png")} == set(names)
@@ -124,16 +140,6 @@ def test_one_figure_alone_keeps_the_captions_of_the_rest(drawn_from, command, tm
         assert done.status == 0 and done.out == f"wrote {tmp_path / name}.png\n"
     assert list(json.loads((tmp_path / "captions.json").read_text())) == ["scale_bound", "worked_example"]
     assert_refused(command(plot_embeddings.main, "--only", "nonsense"), "nonsense", "scale_bound", "accuracy")
-
-
-@pytest.mark.parametrize("kind", ["svg", "pdf"])
-def test_vector_formats_repeat_too(drawn_from, command, tmp_path, kind):
-    names = ("sensitivity", "head_in_network", "accuracy")
-    for name in "ab":
-        words = ("--figures-dir", tmp_path / name, "--format", kind, "--only", *names)
-        assert command(plot_embeddings.main, *words).status == 0
-    for name in ("sensitivity", "head_in_network", "accuracy_mnist"):
-        assert (tmp_path / "a" / f"{name}.{kind}").read_bytes() == (tmp_path / "b" / f"{name}.{kind}").read_bytes()
 
 
 def test_without_results_only_what_needs_none_is_drawn(command, tmp_path, monkeypatch):
@@ -168,17 +174,13 @@ def test_paired_differences_are_those_of_scipy():
     rng = np.random.default_rng(1)
     ours = [facts_of(seed=seed, accuracy=0.9 + 0.01 * rng.normal()) for seed in (3, 0, 1, 2)]
     others = [facts_of(seed=seed, accuracy=0.89 + 0.01 * rng.normal()) for seed in (0, 1, 2, 3, 4)]
-    found = paired_difference(ours, others)
-    a = [100 * f["accuracy"]["head"]["value"] for f in sorted(ours, key=lambda f: f["seed"])]
-    b = [100 * f["accuracy"]["head"]["value"] for f in others[:4]]
+    of_seed = [{f["seed"]: 100 * f["accuracy"]["head"]["value"] for f in runs} for runs in (ours, others)]
+    pairs = seed_pairs(*of_seed)
+    a, b = ([runs[seed] for seed in range(4)] for runs in of_seed)
     interval = stats.ttest_rel(a, b).confidence_interval(0.95)
-    assert found.n == 4 and found.mean == pytest.approx(np.mean(a) - np.mean(b))
-    assert (found.mean - found.half, found.mean + found.half) == pytest.approx((interval.low, interval.high))
-    assert paired_difference(ours[:1], others).half == math.inf
-    shifted = [facts_of(seed=f["seed"], accuracy=f["accuracy"]["head"]["value"] + 0.0003) for f in others]
-    assert paired_difference(shifted, others).half == math.inf  # three images on each seed: no interval of no width
-    with pytest.raises(ValueError, match="no seed"):
-        paired_difference(ours, [facts_of(seed=9)])
+    assert pairs == list(zip(a, b, strict=True)) and seed_pairs(of_seed[0], {9: 1.0}) == []
+    assert half_width(minus(pairs)) == pytest.approx((interval.high - interval.low) / 2)
+    assert half_width([0.03] * 5) == half_width([0.03]) == math.inf  # no interval of no width
 
 
 def test_norm_softmax_at_another_scale_is_not_the_control(results):
@@ -330,13 +332,10 @@ def run_made(folder):
     return folder
 
 
-def test_pictures_stay_small(drawn_from, command, tmp_path):
+def test_pictures_have_200_dots_an_inch(drawn_from, command, tmp_path):
     assert command(plot_embeddings.main, "--figures-dir", tmp_path, "--only", "embeddings_2d_mnist").status == 0
-    path = tmp_path / "embeddings_2d_mnist.png"
-    assert path.stat().st_size < 2_000_000
-    with Image.open(path) as image:
+    with Image.open(tmp_path / "embeddings_2d_mnist.png") as image:
         assert image.info["dpi"] == pytest.approx((200, 200), abs=1)
-    assert "matplotlib" in sys.modules
 
 
 def test_the_accuracy_table_counts_every_seed_of_what_is_drawn(tmp_path, monkeypatch):

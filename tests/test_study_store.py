@@ -9,9 +9,9 @@ import pytest
 import study_store
 from metrics import near_chance
 from results_helpers import facts_of
-from runs import RunError, read_arrays, write_json
+from runs import RunError, read_arrays, read_json, write_json
 from study import Run
-from study_helpers import ROWS, RUN, finish
+from study_helpers import ROWS, RUN, begin, finish
 
 # ------------------------------------------------------------------------------------- what a run becomes
 
@@ -187,3 +187,13 @@ def test_a_later_failure_does_not_cost_a_stored_result(places, fake_train):
         outcomes[RUN.name()] = outcome
         assert study_store.run_one(RUN, places, again=True)
         assert path.read_bytes() == before
+
+
+def test_a_failure_leaves_no_arrays_of_an_earlier_run(places, fake_train):
+    places.results.mkdir(parents=True)
+    stale = places.results / f"{RUN.name()}.npz"
+    stale.write_bytes(b"of an older network")
+    begin(RUN, places.output_dir / RUN.name())
+    write_json(places.output_dir / RUN.name() / "failed.json", {"error": "diverged"})
+    study_store.store_failure(RUN, places)
+    assert not stale.exists() and read_json(stale.with_suffix(".json"))["failed"] == "diverged"
