@@ -24,7 +24,7 @@ from plot_data import (
     seeds_of,
 )
 from plot_style import CLASS_COLOURS, data_title, loss_style, settings_text
-from plot_tables import cell_text, key_of, spread
+from plot_tables import cell_text, key_of, spread, text_table
 from recipes import is_crowded
 
 BLUE, ORANGE, GREEN = CLASS_COLOURS[:3]
@@ -131,26 +131,6 @@ def base_runs(study: Study, groups: dict[str, list[dict]], base: str, members: l
     return [f for f in (*own, *controls) if f["loss"] == base and f["scale"] == scale]
 
 
-def table(rows: list[list[str]], widths: list[float], note: str):
-    """A plain table as a figure: first row bold, first column left, rules as in print."""
-    figure = plt.figure(figsize=(sum(widths), 0.27 * len(rows) + 0.55))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.axis("off")
-    axes.set(xlim=(0, sum(widths)), ylim=(-len(rows) - 1.0, 0.8))
-    ends = np.cumsum(widths)
-    for i, line in enumerate(rows):
-        for j, text in enumerate(line):
-            x = 0.1 if j == 0 else ends[j] - 0.1
-            weight = "bold" if line[1:] == rows[0][1:] else "normal"  # a later block repeats the headings
-            axes.text(x, -i, text, ha="left" if j == 0 else "right", va="center", weight=weight, fontsize=9)
-    heads = [i for i, line in enumerate(rows) if line[1:] == rows[0][1:]]
-    lines = [(-i + edge, 0.6) for i in heads for edge in (-0.5, 0.5) if edge < 0 or i]
-    for y, width in ((0.6, 1.0), *lines, (-len(rows) + 0.5, 1.0)):
-        axes.axhline(y, color="black", linewidth=width)
-    axes.text(0.1, -len(rows) - 0.2, note, fontsize=8, va="center", color="#444444")
-    return figure
-
-
 def angle_table(study: Study, dataset: str) -> Drawn:
     """ArcFace Table 3 on this data: W-EC, W-Inter, Intra and Inter of training and test embeddings, in degrees."""
     groups = study.main(dataset)
@@ -161,9 +141,12 @@ def angle_table(study: Study, dataset: str) -> Drawn:
         cells = (cell_text(spread([f["angles"][a][b] for f in members]), 1) for a, b in picks)
         rows.append([LOSSES[loss].title, str(len(members)), *cells])
     first = next(iter(groups.values()))[0]
-    note = f"{data_title(first)}, 512 dimensions, degrees; mean ± standard deviation over {seeds_of(groups)}."
+    title, note = (
+        f"{data_title(first)}, 512 dimensions: angles in degrees",
+        f"Mean ± standard deviation over {seeds_of(groups)}.",
+    )
     return Drawn(
-        table(rows, [1.35, 0.6, *[1.2] * 6], note),
+        text_table(rows, title, note),
         f"{data_title(first)}, 512 dimensions, {seeds_of(groups)}: angle statistics as in ArcFace Table 3, in degrees. "
         "W-EC: a class weight to its class's mean direction; W-Inter: smallest angle of a weight to another; Intra: an "
         "embedding to its class's mean direction; Inter: smallest angle between mean directions.",

@@ -3,10 +3,9 @@
 import matplotlib.pyplot as plt
 
 from choices import LOSSES
-from plot_compare import table
 from plot_data import Drawn, Study, seeds_of
 from plot_style import data_title, loss_style
-from plot_tables import cell_text, spread
+from plot_tables import cell_text, spread, text_table
 
 MARKERS = "oXsDPv^*"  # a loss each: colours alone do not tell eight apart
 
@@ -16,7 +15,9 @@ def open_set_table(study: Study) -> Drawn:
     splits = study.open_set()
     rows: list[list[str]] = []
     counts: dict[str, list[dict]] = {}
+    heads = []
     for split, groups in splits.items():
+        heads.append(len(rows))
         rows.append(
             [f"without {', '.join(split)}", "AUC, %", "EER, %", "TAR@1e-2, %", "TAR@1e-3, %", "rank-1, %", "MAP@R, %"]
         )
@@ -28,9 +29,10 @@ def open_set_table(study: Study) -> Drawn:
             rows.append([LOSSES[loss].title, *(cell_text(spread([100 * v for v in values]), 2) for values in figures)])
             counts[f"{split} {loss}"] = members
     first = next(iter(counts.values()))[0]
-    note = f"{data_title(first)}, 512 dimensions; mean ± standard deviation over {seeds_of(counts)}."
+    title = f"{data_title(first)}, 512 dimensions: verification and retrieval on classes never trained on"
+    note = f"Mean ± standard deviation over {seeds_of(counts)}."
     return Drawn(
-        table(rows, [1.5, *[1.25] * 6], note),
+        text_table(rows, title, note, heads=heads),
         f"{data_title(first)}, 512 dimensions, {seeds_of(counts)}: the networks never saw the classes of each block; "
         "verification over all pairs and retrieval of their test images alone. AUC: area under the ROC curve; EER: "
         "equal error rate; TAR@1e-2 and TAR@1e-3: same-class pairs accepted where one in a hundred or a thousand of "

@@ -1,11 +1,13 @@
 """Accuracy tables as PNG and JSON: one row a data set, loss and dimension, over all seeds at hand."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
@@ -25,7 +27,8 @@ FIGURES = (
     ("MAP@R, %", "map_at_r", 2),
 )
 COLUMNS = ("Loss", "d", "epochs", "seeds", "head, %", *(title for title, _, _ in FIGURES))
-POINTS, PAD = 7.5, 0.06  # of a table's text, and inches beside a column's: the study's tables fit A4 across
+# Points of a table's text, note and title, and inches beside a column's: the study's tables fit A4 across.
+POINTS, SMALL, LARGE, PAD = 7.5, 6.5, 9.0, 0.06
 MOST_NAMED = 10  # held-out classes in a row's title; of more it gives the number
 NOTE = (
     "Last epoch, no margin when predicting. ±: standard deviation over seeds; [ ]: 95 % interval of one run. d: "
@@ -191,42 +194,42 @@ def text_width(text: str, weight: str = "normal") -> float:
 
 def draw_table(rows: list[dict], title: str, folder: Path, name: str, kind: str) -> Path:
     """Draw rows of `table_rows` as folder/name.kind."""
-    cells = []
+    lines = [list(COLUMNS)]
     for row in rows:
-        figures = [cell_text(row[name], digits) for _, name, digits in FIGURES]
-        cells.append(
-            [
-                row["title"],
-                str(row["embedding_dim"]),
-                str(row["epochs"]),
-                str(len(row["seeds"])),
-                head_cell(row),
-                *figures,
-            ]
-        )
+        numbers = (row["embedding_dim"], row["epochs"], len(row["seeds"]))
+        figures = (cell_text(row[name], digits) for _, name, digits in FIGURES)
+        lines.append([row["title"], *map(str, numbers), head_cell(row), *figures])
+    parted = [i for i, (row, above) in enumerate(pairwise(rows), 1) if row["embedding_dim"] != above["embedding_dim"]]
+    return save(text_table(lines, title, NOTE, parted=parted), folder, name, kind)
+
+
+def text_table(
+    lines: list[list[str]], title: str, note: str, heads: Sequence[int] = (0,), parted: Sequence[int] = ()
+) -> Figure:
+    """A plain table as a figure: title above and note below it, the lines `heads` in bold between rules, as in print,
+    and a hair line below each of the lines `parted`. The first column is set left, the others right."""
     widths = np.array([
-        max(text_width(COLUMNS[i], "bold"), *(text_width(line[i]) for line in cells)) + 2 * PAD
-        for i in range(len(COLUMNS))
+        max(text_width(line[j], "bold" if i in heads else "normal") for i, line in enumerate(lines)) + 2 * PAD
+        for j in range(len(lines[0]))
     ])  # fmt: skip
-    figure = plt.figure(figsize=(widths.sum() + 2 * PAD, 0.75 + 0.2 * (len(cells) + 1)))
+    beside = (max(map(text_width, note.split("\n"))) * SMALL / POINTS, text_width(title, "bold") * LARGE / POINTS)
+    widths[0] += max(0.0, max(beside) + 2 * PAD - widths.sum())
+    count, ends = len(lines) - 1, widths.cumsum()
+    figure = plt.figure(figsize=(widths.sum() + 2 * PAD, 0.75 + 0.2 * len(lines)))
     edge = PAD / figure.get_figwidth()
     axes = figure.add_axes((edge, 0.0, 1 - 2 * edge, 1.0))
     axes.axis("off")
-    axes.set(xlim=(0, widths.sum()), ylim=(-len(cells) - 2.4, 2.2))
-    lefts = np.concatenate(([0], widths.cumsum()[:-1]))
-    for i, line in enumerate((COLUMNS, *cells)):
+    axes.set(xlim=(0, widths.sum()), ylim=(-count - 2.4, 2.2))
+    for i, line in enumerate(lines):
         for j, text in enumerate(line):
-            x = lefts[j] + PAD if j == 0 else lefts[j] + widths[j] - PAD
-            place, weight = "left" if j == 0 else "right", "bold" if i == 0 else "normal"
-            axes.text(x, -i, text, ha=place, va="center", weight=weight, fontsize=POINTS)
-    for y, width in ((0.55, 1.0), (-0.5, 0.6), (-len(cells) - 0.5, 1.0)):
+            x, place = (PAD, "left") if j == 0 else (ends[j] - PAD, "right")
+            axes.text(x, -i, text, ha=place, va="center", weight="bold" if i in heads else "normal", fontsize=POINTS)
+    rules = [(0.55, 1.0), *((at - i, 0.6) for i in heads for at in (0.5, -0.5) if i or at < 0), (-count - 0.5, 1.0)]
+    for y, width in (*rules, *((-i - 0.5, 0.3) for i in parted)):
         axes.axhline(y, color="black", linewidth=width)
-    for i, (row, above) in enumerate(pairwise(rows), 1):
-        if row["embedding_dim"] != above["embedding_dim"]:
-            axes.axhline(-i - 0.5, color="black", linewidth=0.3)
-    axes.text(PAD, 1.3, title, weight="bold", fontsize=9)
-    axes.text(PAD, -len(cells) - 1.5, NOTE, fontsize=6.5, va="center", color="#444444")
-    return save(figure, folder, name, kind)
+    axes.text(PAD, 1.3, title, weight="bold", fontsize=LARGE)
+    axes.text(PAD, -count - 1.5, note, fontsize=SMALL, va="center", color="#444444")
+    return figure
 
 
 def accuracy_tables(runs: list[dict], folder: Path, name: str = "accuracy", kind: str = "png") -> list[Path]:
