@@ -14,7 +14,7 @@ import plot_tables
 import plot_training
 from plot_data import NotStored, Study
 from results_helpers import facts_of
-from runs import write_json
+from runs import write_arrays, write_json
 
 
 def rows_of(*runs):
@@ -224,3 +224,13 @@ def test_differences_to_norm_softmax_come_with_both_ends_of_their_interval(tmp_p
     dots = [line.get_ydata() for line in left.lines if line.get_marker() == "o"]
     assert all((np.array(places) % 1 > 0.1).all() for places in dots) and len(dots) == 2  # beside the bars
     plt.close(drawn.figure)
+
+
+def test_the_roc_figure_shows_what_is_refused(tmp_path):
+    far, tar = np.logspace(-6, 0, 5), np.array([0.2, 0.5, 0.9, 0.99, 1.0])
+    write_json(tmp_path / "mnist-arcface-512d-seed0.json", facts_of(dataset="mnist", dim=512, part="main"))
+    arrays = {"test_far": far, "test_tar": tar, "test_impostor": np.full(180, 10_000_000)}
+    write_arrays(tmp_path / "mnist-arcface-512d-seed0.npz", **arrays)
+    figure = plot_training.roc(Study(tmp_path), "mnist").figure
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), 100 * (1 - tar))
+    plt.close(figure)

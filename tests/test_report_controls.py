@@ -131,3 +131,14 @@ def test_kept_margins_are_means_over_seeds_of_the_runs_that_recorded_them():
         ("softmax", 1, False), ("arcface", 2, True), ("arcface", 1, False)
     ]  # fmt: skip
     assert [cell["mean"] for cell in rows[1]["cells"]] == ["85.00", "65.00", "75.00", "75.00", "85.0", "85.0"]
+
+
+def test_a_larger_network_is_its_own_part():
+    own = {"accuracy": 0.99, "depth": 3, "widths": [4, 5, 6], "part": "wider"}
+    runs = [facts.Run("mnist", "arcface", 512, seed, "", "", run("arcface", seed, **own)) for seed in range(2)]
+    others = [
+        facts.Run("mnist", "arcface", 512, seed, "", "", run("arcface", seed, 0.5, part="main")) for seed in range(3)
+    ]
+    found = controls.larger([*others, *runs], "mnist")
+    assert (found["net"], found["depth"], found["accuracy"]["mean"], found["accuracy"]["n"]) == ("4/5/6", 3, "99.00", 2)
+    assert controls.larger(others, "mnist") is None and controls.larger(runs, "cifar10") is None

@@ -29,6 +29,7 @@ def runs():
         found.append(stored("norm-softmax", seed, 0.95 + off, 0.05 - off, rank_1=0.93 + 2 * off))
         found.append(stored("arcface", seed, 0.95 - off, 0.025 + off, rank_1=0.93 - off))
         found.append(stored("norm-softmax", seed, 0.95, 0.01 + off, "scale=4", scale=4.0, part="control"))
+        found.append(stored("norm-softmax", seed, 0.95, 0.02 + off, "scale=2", scale=2.0, part="control"))
         found.append(stored("norm-softmax", seed, 0.95, 0.09 + off, "scale=64", scale=64.0, part="control"))
     return found
 
@@ -39,7 +40,7 @@ def test_a_column_says_by_what_a_step_is_better_and_worse(runs):
     assert (normalising["key"], normalising["n"], normalising["better"]) == ("normalising", "3", [])
     assert normalising["worse"] == ["rank_1"] and "accuracy" in normalising["undecided"]
     assert margin["better"] == ["eer", "auc"] and margin["worse"] == []
-    assert (scale["from"], scale["to"]) == ("16", "4")  # of smaller scales alone: 64 is none
+    assert (scale["from"], scale["to"]) == ("16", "4")  # the largest of those that are smaller
     cell = margin["cells"][found["order"].index("eer")]
     assert cell["mean"] == "−2.50" and cell["verdict"] == "lower"
     assert by_measure.by_measure(runs, "cifar10") is None

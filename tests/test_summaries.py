@@ -31,6 +31,7 @@ def test_what_is_left_out_of_it():
     assert "growing" not in training_line(settings("cosface", margin_warmup=0.0))
     assert training_line(settings("softmax", epochs=1)).startswith("1 epoch, ")
     assert training_line(settings("adacos") | {"scale": 1.98}).startswith("s = 1.98; ")  # once it has found one
+    assert training_line(settings("adacos", 2) | {"scale": 4.29}).startswith("s = 4.29; ")  # which does not grow to it
 
 
 @pytest.mark.parametrize("loss", LOSSES)

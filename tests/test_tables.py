@@ -173,3 +173,12 @@ def test_a_caption_speaks_of_what_is_in_the_table():
     assert "more training" not in plot_tables.caption([facts_of(**usual)])
     said = plot_tables.caption([facts_of(**usual), facts_of(**usual, averaging=0.9), facts_of()])
     assert "with more training (mean of the weights" in said and "names channels, with another net" in said
+
+
+def test_every_block_s_headings_are_bold():
+    lines = [["one", "a"], ["x", "1"], ["two", "a"], ["y", "2"]]
+    figure = plot_tables.text_table(lines, "title", "note", heads=(0, 2))
+    weights = {text.get_text(): text.get_weight() for text in figure.axes[0].texts}
+    assert [weights[name] for name in ("one", "x", "two", "y")] == ["bold", "normal", "bold", "normal"]
+    assert len(figure.axes[0].lines) == 5  # above and below each block's headings, and the table's end
+    plot_tables.plt.close(figure)
