@@ -25,12 +25,8 @@ from study_store import Places, run_one, stored_state
 MARKS = ("<!-- results: written by experiments.py -->", "<!-- end of results -->")
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "report" / "results"
-SHOWN_IN_README = (
-    "main",
-    "control",
-    "longer",
-    "wider",
-)  # parts of the study; figures/ and the report have tables of the others
+# Parts of the study; figures/ and the report have tables of the others.
+SHOWN_IN_README = ("main", "control", "longer", "wider")
 
 
 def stored_runs(results: Path) -> list[dict]:

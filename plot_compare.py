@@ -141,10 +141,8 @@ def angle_table(study: Study, dataset: str) -> Drawn:
         cells = (cell_text(spread([f["angles"][a][b] for f in members]), 1) for a, b in picks)
         rows.append([LOSSES[loss].title, str(len(members)), *cells])
     first = next(iter(groups.values()))[0]
-    title, note = (
-        f"{data_title(first)}, 512 dimensions: angles in degrees",
-        f"Mean ± standard deviation over {seeds_of(groups)}.",
-    )
+    title = f"{data_title(first)}, 512 dimensions: angles in degrees"
+    note = f"Mean ± standard deviation over {seeds_of(groups)}."
     return Drawn(
         text_table(rows, title, note),
         f"{data_title(first)}, 512 dimensions, {seeds_of(groups)}: angle statistics as in ArcFace Table 3, in degrees. "

@@ -19,7 +19,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from choices import LOSSES, Margins
+import summaries
+from choices import LOSSES
 from runs import make_folder, write_whole
 
 # Okabe and Ito's (jfly.uni-koeln.de/color) without their yellow, too light on paper, and three that none of these is
@@ -95,9 +96,8 @@ def channels(facts: dict) -> str:
 
 
 def margin_texts(margins: dict) -> list[str]:
-    """['m₂ = 0.3', 'm₃ = 0.2']: those of m1, m2 and m3 in `margins` that are a margin."""
-    none = Margins()._asdict()
-    return [f"{sign} = {margins[name]:.3g}" for name, sign in SIGNS.items() if margins[name] != none[name]]
+    """['m₂ = 0.3', 'm₃ = 0.2']: `summaries.margin_texts` for titles and captions."""
+    return summaries.margin_texts(margins, SIGNS)
 
 
 def settings_text(facts: dict) -> str:

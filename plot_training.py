@@ -263,7 +263,7 @@ def confusion(study: Study, dataset: str) -> Drawn:
     panels[0, 0].set_ylabel("true class")
     facts = groups[shown[0]][0]
     figure.suptitle(f"{data_title(facts)}, 512 dimensions", fontsize=10)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
     return Drawn(
         figure,
         f"{data_title(facts)}, 512 dimensions: how often test images of a class (row) were predicted as another "

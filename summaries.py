@@ -6,6 +6,13 @@ PAPER_MARGIN = LOSSES["arcface"].margins.m2
 WIDEST_MATRIX = 20  # classes; a wider confusion matrix does not fit a terminal
 
 
+def margin_texts(margins: dict, signs: dict[str, str] | None = None) -> list[str]:
+    """['m2 = 0.3', 'm3 = 0.2']: those of m1, m2 and m3 in `margins` that are a margin, by other names if given."""
+    names = signs or {}
+    none = Margins()._asdict()
+    return [f"{names.get(name, name)} = {margins[name]:.3g}" for name in none if margins[name] != none[name]]
+
+
 def training_line(facts: dict) -> str:
     """What a run is trained with: 's = 16, m2 = 0.5, growing over the first 50 %; 8 epochs, batch 256, lr 0.025'.
 
@@ -15,7 +22,7 @@ def training_line(facts: dict) -> str:
     if loss != "softmax" and facts["scale"] is not None:
         grows = facts["scale_start"] is not None and loss not in WITHOUT_SCALE
         head.append(f"s = {facts['scale']:.3g}" + (f" (from {facts['scale_start']:g})" if grows else ""))
-    margins = [f"{name} = {facts[name]:.3g}" for name, none in Margins()._asdict().items() if facts[name] != none]
+    margins = margin_texts(facts)
     if margins and facts["margin_warmup"]:
         margins[-1] += f", growing over the first {100 * facts['margin_warmup']:g} %"
     head += margins or (["no margin"] if LOSSES[loss].own_margin else [])
