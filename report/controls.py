@@ -151,8 +151,9 @@ def margins_kept(runs: list[Run]) -> list[dict]:
 
 def longer_groups(runs: list[Run], dataset: str) -> dict[str, dict[int, dict]]:
     """Groups of the runs with more epochs and the mean of the weights; empty where there are none."""
-    names = sorted({run.extra for run in runs if re.fullmatch(r"epochs=\d+-averaging=[\d.]+", run.extra)})
-    return group(runs, dataset, names[0]) if names else {}
+    own = [run for run in runs if run.dataset == dataset]
+    names = sorted({run.extra for run in own if re.fullmatch(r"epochs=\d+-averaging=[\d.]+", run.extra)})
+    return group(own, dataset, names[0]) if names else {}
 
 
 def larger(runs: list[Run], dataset: str) -> dict | None:

@@ -61,11 +61,25 @@ def test_norm_softmax_is_run_at_the_scale_of_each_margin_loss(dataset):
 def test_controls_are_other_scales_the_other_preset_and_li_arcface_without_a_margin():
     names = [run.name() for run in study.study() if run.part == "control"]
     smaller = [f"mnist-norm-softmax-512d-seed{seed}-scale={scale}" for seed in range(5) for scale in (2, 4)]
-    large = [f"cifar10-{loss}-512d-seed0-scale=16" for loss in ("norm-softmax", "arcface", "cosface")]
     margins = [f"mnist-{own}" for seed in range(5)
                for own in (f"combined-512d-seed{seed}-margin=cm2", f"li-arcface-512d-seed{seed}-margin=0")]  # fmt: skip
-    lines = [f"cifar10-li-arcface-512d-seed{seed}-margin=0" for seed in range(2)]
-    assert names == [*smaller, *margins, large[0], f"{large[1]}-margin=0.5", f"{large[2]}-margin=0.35", *lines]
+    large = ("norm-softmax-512d-seed{}-scale=2.55", "norm-softmax-512d-seed{}-scale=16",
+             "arcface-512d-seed{}-scale=16-margin=0.5", "cosface-512d-seed{}-scale=16-margin=0.35")  # fmt: skip
+    others = [f"cifar10-{name.format(seed)}" for seed in range(5) for name in large]
+    lines = [f"cifar10-li-arcface-512d-seed{seed}-margin=0" for seed in range(5)]
+    assert names == [*smaller, *margins, *others, *lines]
+    assert pytest.approx(2 * recipe("cifar10", "li-arcface", 512, 10)["scale"] / math.pi, rel=2e-3) == 2.55
+
+
+def test_more_training_is_of_three_losses_on_both_sets():
+    runs = [run for run in study.study() if run.part == "longer"]
+    assert [(run.dataset, run.loss, run.seed) for run in runs] == [
+        (dataset, loss, seed) for dataset, seeds in (("mnist", 10), ("cifar10", 5))
+        for seed in range(seeds) for loss in ("arcface", "softmax", "norm-softmax")
+    ]  # fmt: skip
+    for run in runs:
+        settings, usual = run.settings(), recipe(run.dataset, run.loss, 512, 10)
+        assert settings["epochs"] > usual["epochs"] and settings["averaging"] == 0.995
 
 
 def test_with_fewer_seeds_no_run_of_the_main_table_is_taken_for_another_part():
