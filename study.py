@@ -77,7 +77,7 @@ LARGEST, LARGEST_SEEDS = (("depth", 3), ("widths", "64,128,256"), ("epochs", 28)
 class Run(NamedTuple):
     """One run of the study: what train.py is called with. extra: (flag, value) pairs beyond the recipe."""
 
-    part: str  # of the study: main, control, scale, again, longer, wider, largest, drawn, open, budget, sensitivity or plane
+    part: str  # of the study: main, control, scale, again, longer, wider, largest, drawn, open, budget, sensitivity, plane
     dataset: str
     loss: str
     embedding_dim: int = TABLE_DIM
