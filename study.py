@@ -77,7 +77,7 @@ LARGEST, LARGEST_SEEDS = (("depth", 3), ("widths", "64,128,256"), ("epochs", 28)
 class Run(NamedTuple):
     """One run of the study: what train.py is called with. extra: (flag, value) pairs beyond the recipe."""
 
-    part: str  # of the study: main, control, scale, again, longer, wider, largest, drawn, open, budget, sensitivity, plane
+    part: str  # of the study, such as main, control or drawn: see study()
     dataset: str
     loss: str
     embedding_dim: int = TABLE_DIM
@@ -118,7 +118,7 @@ def study(seeds: int | None = None) -> list[Run]:
         other_scales("mnist"), other_margins("mnist"), scales(), longer("mnist"), wider(), drawn("mnist"),
         budgets("mnist"), open_set(range(1)), sensitivity(), plane(),
         table("cifar10", range(1, min(2, count["cifar10"]))), other_scales("cifar10"), other_margins("cifar10"),
-        again(), drawn("cifar10"), budgets("cifar10"), open_set(range(1, 3)),
+        drawn("cifar10"), budgets("cifar10"), open_set(range(1, 3)),
         table("cifar10", range(2, count["cifar10"])), longer("cifar10"),
     ]  # fmt: skip
     runs: dict[str, Run] = {}
@@ -158,11 +158,6 @@ def scales() -> Iterator[Run]:
             for loss, values in part.items():
                 bare = (("margin", 0),) if loss == "li-arcface" else ()
                 yield from (Run("scale", "mnist", loss, seed=seed, extra=(("scale", s), *bare)) for s in values)
-
-
-def again() -> Iterator[Run]:
-    """A run of CIFAR-10's table once more: that was made on a GPU, the controls beside it on a CPU."""
-    yield Run("again", "cifar10", "norm-softmax", extra=(("scale", 4),))
 
 
 def longer(dataset: str) -> Iterator[Run]:

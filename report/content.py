@@ -16,7 +16,6 @@ from report.by_measure import by_measure, error_floor, related
 from report.claims import claims, paper_angles, papers, scale_share
 from report.controls import (
     VARIANTS,
-    again_of,
     by_scale,
     controls_of,
     elsewhere,
@@ -262,7 +261,7 @@ def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
         "verdicts_tar": margin_verdicts(groups, controls, MEASURES["tar"]),
         "verdicts_map": margin_verdicts(groups, controls, MEASURES["map"]),
         "train_error": train_error(groups), "ten_fold": ten_fold(groups),
-        "by_scale": by_scale(groups, controls, margins_of(runs, name), again_of(runs, name)),
+        "by_scale": by_scale(groups, controls, margins_of(runs, name)),
         "variants": variants(runs, name, groups), "beyond": beyond_the_table(groups, extras),
         "corrected": families(groups, extras), "confused": most_confused(groups.get("arcface", {})),
         "longer": longer(runs, name), "larger": larger(runs, name), "floor": error_floor(runs, name),

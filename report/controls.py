@@ -1,11 +1,13 @@
 """Runs beside the main tables: other scales, more training, and how many samples keep a margin."""
 
+import math
 import re
 from typing import Any
 
 from choices import LOSSES, WITHOUT_SCALE, Margins
 from plot_data import margins_in
 from plot_style import channels
+from recipes import BASE
 from report.facts import (
     DATASETS,
     DIM,
@@ -20,22 +22,15 @@ from report.facts import (
 )
 from report.measures import MEASURES, TABLES
 
-KEPT_OF = ("control", "scale", "again", "longer")  # parts of the study; the tables, grids and budgets are too many
+KEPT_OF = ("control", "scale", "longer")  # parts of the study; the tables, grids and budgets are too many
 
 
 def controls_of(runs: list[Run], dataset: str) -> list[dict]:
     """Groups of norm-softmax runs at scales beyond the recipe's, made to be compared with margin losses at the same."""
-    runs = [run for run in runs if run.facts.get("part") not in ("again", "scale")]  # see again_of and scales.py
+    runs = [run for run in runs if run.facts.get("part") != "scale"]  # see scales.py
     names = sorted({run.extra for run in runs if re.fullmatch(r"scale=[\d.]+", run.extra)})
     found = [group(runs, dataset, name).get("norm-softmax") for name in names]
     return [members for members in found if members]
-
-
-def again_of(runs: list[Run], dataset: str) -> dict | None:
-    """The run of the table's normalised softmax that was made once more on another device, if any."""
-    repeated = [run for run in runs if run.facts.get("part") == "again" and run.loss == "norm-softmax"]
-    found = [run for run in repeated if run.dataset == dataset and run.dim == DIM and not run.held_out]
-    return {run.seed: run.facts for run in alike(found)[0]} if found else None
 
 
 def margins_of(runs: list[Run], dataset: str) -> list[dict]:
@@ -47,34 +42,27 @@ def margins_of(runs: list[Run], dataset: str) -> list[dict]:
     return [members for members in found if members]
 
 
-def by_scale(groups: dict, controls: list[dict], margins: list[dict], again: dict | None = None) -> list[dict]:
+def by_scale(groups: dict, controls: list[dict], margins: list[dict]) -> list[dict]:
     """NSL at the recipe's and the controls' scales, margins at other scales, AdaCos and ArcFace: accuracy, angles, EER.
 
-    With EER minus ArcFace's and minus NSL's at the recipe's scale; elsewhere: as the function of that name. again: NSL
-    at the recipe's scale once more, where the table's runs were made elsewhere; rows of runs made where it was are
-    compared with it.
-    Empty without a control: the main tables then say as much.
+    With EER minus ArcFace's and minus NSL's at the recipe's scale; elsewhere: as the function of that name. Empty
+    without a control: the main tables then say as much.
     """
     arcface = groups.get("arcface")
     if not controls or not arcface:
         return []
     own, adacos = ([groups[loss]] if loss in groups else [] for loss in ("norm-softmax", "adacos"))
-    again = again if again and elsewhere(again, arcface) else None
-    repeated = [again] if again else []
-    plain = sorted(own + repeated + controls, key=lambda members: next(iter(members.values()))["scale"])
+    plain = sorted(own + controls, key=lambda members: next(iter(members.values()))["scale"])
     rows = []
     for members in (*plain, *margins, *adacos, arcface):
         first = next(iter(members.values()))
-        matched = again is not None and members is not again and elsewhere(members, arcface) is not None
-        base = again if matched else own[0] if own else None
-        rows.append({"title": LOSSES[first["loss"]].title, "again": members is again, "matched": matched,
+        rows.append({"title": LOSSES[first["loss"]].title, "recipe": members in own,
                      "scale": f"{first['scale']:g}", "own": members in margins,
                      "settings": mean_settings(members), "n": len(members),
-                     "seeds": ", ".join(map(str, sorted(members))),
                      "cells": [cell(members, MEASURES[name]) for name in TABLES["low"]],
                      "eer": paired(members, arcface, MEASURES["eer"], digits=3) if members is not arcface else None,
-                     "minus_own": paired(members, base, MEASURES["eer"], digits=3)
-                     if base and members is not base else None,
+                     "minus_own": paired(members, own[0], MEASURES["eer"], digits=3)
+                     if own and members is not own[0] else None,
                      "elsewhere": elsewhere(members, arcface), "tar": cell(members, MEASURES["tar"])})  # fmt: skip
     return rows
 
@@ -90,27 +78,38 @@ def variants_of(runs: list[Run], dataset: str) -> dict[str, dict]:
     return {name: members for name, members in found.items() if members}
 
 
+def of_slope(line: dict[int, dict], controls: list[dict]) -> dict[int, dict]:
+    """Among normalised softmax at several scales the runs with a line's slope at a right angle, 2 s / pi; or none."""
+    wanted = 2 * next(iter(line.values()))["scale"] / math.pi
+    near = [
+        members for members in controls if math.isclose(next(iter(members.values()))["scale"], wanted, rel_tol=2e-3)
+    ]
+    return near[0] if near else {}
+
+
 def variants(runs: list[Run], dataset: str, groups: dict) -> dict[str, dict | None]:
     """VARIANTS: accuracy, angles and EER; accuracy, Intra and EER minus those of the table's run of that loss (`own`)
-    and of its NSL (`plain`), paired by seed. `beside_arcface`: of Li-ArcFace the table's run, with its
-    margin, minus ArcFace's. None for one that was not run."""
-    stored = variants_of(runs, dataset)
+    and of its NSL (`plain`), paired by seed. `beside_arcface`: of Li-ArcFace the table's run, with its margin, minus
+    ArcFace's. `slope`: minus NSL at the scale, `slope_scale`, with the slope of that loss's line, where a control has
+    it. None for one that was not run."""
+    stored, controls = variants_of(runs, dataset), controls_of(runs, dataset)
 
     def variant(name: str) -> dict | None:
         loss, found = VARIANTS[name][0], stored.get(name)
         if not found:
             return None
         cells = {name: cell(found, MEASURES[name]) for name in ("accuracy", "intra", "eer")}
+        sloped = of_slope(found, controls) if name == "line" else {}
         minus: dict[str, Any] = {}
-        for key, other in (("own", loss), ("plain", "norm-softmax")):
-            pairs = {name: paired(found, groups[other], MEASURES[name]) if other in groups else None
+        for key, other in (("own", groups.get(loss)), ("plain", groups.get("norm-softmax")), ("slope", sloped)):
+            pairs = {name: paired(found, other, MEASURES[name]) if other else None
                      for name in ("accuracy", "intra", "eer")}  # fmt: skip
             minus[key] = pairs if all(pairs.values()) else None
         place = elsewhere(found, groups[loss]) if loss in groups else None
         both = loss in groups and "arcface" in groups
-        return {"settings": mean_settings(found), "n": len(found), "cells": cells,
-                "elsewhere": place, "beside_arcface": paired(groups[loss], groups["arcface"], MEASURES["eer"])
-                if both else None, **minus}  # fmt: skip
+        return {"settings": mean_settings(found), "n": len(found), "cells": cells, "elsewhere": place,
+                "beside_arcface": paired(groups[loss], groups["arcface"], MEASURES["eer"]) if both else None,
+                "slope_scale": next((f"{facts['scale']:g}" for facts in sloped.values()), None), **minus}  # fmt: skip
 
     return {name: variant(name) for name in VARIANTS}
 
@@ -156,14 +155,17 @@ def longer_groups(runs: list[Run], dataset: str) -> dict[str, dict[int, dict]]:
     return group(own, dataset, names[0]) if names else {}
 
 
-def larger(runs: list[Run], dataset: str) -> dict | None:
-    """ArcFace with the longer training and a larger network: its network, accuracy and EER; None where not run."""
-    found = alike([run for run in runs if run.facts.get("part") == "wider" and run.dataset == dataset])[0]
-    if not found:
-        return None
-    members = {run.seed: run.facts for run in found}
-    return {"net": channels(found[0].facts), "depth": found[0].facts["depth"],
-            **{name: cell(members, MEASURES[name]) for name in ("accuracy", "eer")}}  # fmt: skip
+def larger(runs: list[Run], dataset: str) -> list[dict]:
+    """ArcFace with more training and larger networks, as far as they were run: network, epochs, accuracy and EER."""
+    rows = []
+    for part in ("wider", "largest"):
+        found = alike([run for run in runs if run.facts.get("part") == part and run.dataset == dataset])[0]
+        members = {run.seed: run.facts for run in found}
+        for first in found[:1]:
+            rows.append({"net": channels(first.facts), "depth": first.facts["depth"], "epochs": first.facts["epochs"],
+                         "averaging": first.facts["averaging"],
+                         **{name: cell(members, MEASURES[name]) for name in ("accuracy", "eer")}})  # fmt: skip
+    return rows
 
 
 def longer(runs: list[Run], dataset: str) -> dict | None:
@@ -180,4 +182,6 @@ def longer(runs: list[Run], dataset: str) -> dict | None:
          "eer": eer[loss]["norm-softmax"], "eer_softmax": eer[loss]["softmax"]}
         for loss, members in groups.items()
     ]  # fmt: skip
-    return {"epochs": first["epochs"], "averaging": first["averaging"], "rows": rows}
+    usual = {"epochs": 0, "averaging": 0.0} | BASE[dataset]
+    return {"epochs": first["epochs"], "averaging": first["averaging"], "usual_epochs": usual["epochs"],
+            "own_averaging": usual["averaging"] == first["averaging"], "rows": rows}  # fmt: skip

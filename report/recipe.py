@@ -10,6 +10,7 @@ from typing import TypeVar
 from recipes import BASE, SCALE, Settings
 from report.facts import number
 from runs import BAD_CONTENT, RunError, read_json
+from study import LONGER
 
 SEARCH, MNIST_SEARCH = "recipe_search.json", "recipe_search_mnist.json"
 T = TypeVar("T")
@@ -69,22 +70,30 @@ def by_scale(found: dict) -> list[dict] | None:
 
 
 def network_search(results: Path) -> list[dict]:
-    """MNIST's networks tried with the longer training, the one in use first: channels, convolutions a block, mean
-    validation errors, as text, and seeds. Empty where nothing is stored."""
+    """MNIST's networks and lengths of training tried on validation images, the usual network first: channels,
+    convolutions a block, epochs, decay of the mean of the weights, mean errors, as text, and seeds. Empty where nothing
+    is stored."""
     return read_stored(results / MNIST_SEARCH, by_network) or []
 
 
 def by_network(found: dict) -> list[dict]:
     """`network_search` from the file's content."""
-    usual = BASE["mnist"]
-    own = [{"widths": usual["widths"], "depth": Settings.depth, **run} for run in found["scale"]["runs"]
-           if run["scale"] == SCALE]  # fmt: skip
-    tried: dict[tuple, list[dict]] = {}
-    for run in (*own, *found.get("network", {"runs": []})["runs"]):
-        tried.setdefault((tuple(run["widths"]), run["depth"]), []).append(run)
-    return [{"net": "/".join(map(str, widths)), "depth": depth, "n": len(runs),
-             "errors": number(fmean(run["errors"] for run in runs), 0)}
-            for (widths, depth), runs in tried.items()]  # fmt: skip
+    usual, longer = BASE["mnist"], dict(LONGER["mnist"])
+    own = {"widths": usual["widths"], "depth": Settings.depth}
+    first = [own | run for run in found["scale"]["runs"] if run["scale"] == SCALE]
+    tried: dict[tuple, list[int]] = {}
+    for run in (*first, *found.get("network", {"runs": []})["runs"]):
+        key = tuple(run["widths"]), run["depth"], longer["epochs"], longer["averaging"]
+        tried.setdefault(key, []).append(run["errors"])
+    for run in found.get("gpu", {"chosen_among": []})["chosen_among"]:
+        setting = own | run["changed"]
+        if setting.keys() == {"widths", "depth", "epochs"}:
+            for decay, errors in run["averaged_errors"].items():
+                key = tuple(setting["widths"]), setting["depth"], setting["epochs"], float(decay)
+                tried.setdefault(key, []).append(errors)
+    return [{"net": "/".join(map(str, widths)), "depth": depth, "epochs": epochs, "averaging": averaging,
+             "n": len(errors), "errors": number(fmean(errors), 0)}
+            for (widths, depth, epochs, averaging), errors in tried.items()]  # fmt: skip
 
 
 def table(found: dict) -> dict:
