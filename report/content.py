@@ -144,18 +144,19 @@ def extras_of(runs: list[Run], dataset: str, groups: dict, controls: list[dict])
 
 def families(groups: dict, extras: dict[str, dict]) -> dict[str, dict]:
     """What Holm's correction leaves of the comparisons behind each question, over the table's losses and `extras_of`:
-    accuracy against softmax's; EER with a margin against NSL's at the recipe's scale; EER without one against
-    ArcFace's."""
+    accuracy against softmax's; accuracy and EER with a margin against NSL's at the recipe's scale; EER without one
+    against ArcFace's."""
     own = groups.get("norm-softmax")
     tabled = {LOSSES[loss].title: members for loss, members in groups.items()}
     bare = {f"Norm-softmax at {mean_settings(own)}": own} if own else {}
     bare |= {"AdaCos": groups["adacos"]} if "adacos" in groups else {}
-    with_margin = margins_and_plain(groups, "eer")
+    with_margin = {measure: margins_and_plain(groups, measure) for measure in ("accuracy", "eer")}
     for title, members in extras.items():
         if margins_in(next(iter(members.values()))) == Margins():
             bare[title] = members
         elif own:
-            with_margin[title] = pairs_of(members, own, MEASURES["eer"], same_scale=True)
+            for measure, family in with_margin.items():
+                family[title] = pairs_of(members, own, MEASURES[measure], same_scale=True)
 
     def against(base: str, measure: str, family: dict[str, dict]) -> dict:
         rest = {title: members for title, members in family.items() if base in groups and title != LOSSES[base].title}
@@ -163,9 +164,9 @@ def families(groups: dict, extras: dict[str, dict]) -> dict[str, dict]:
 
     return {
         "softmax": against("softmax", "accuracy", tabled | extras),
-        "nsl_eer": kept(with_margin),
+        "nsl": kept(with_margin["accuracy"]), "nsl_eer": kept(with_margin["eer"]),
         "arcface_eer": against("arcface", "eer", bare),
-    }
+    }  # fmt: skip
 
 
 def beyond_the_table(groups: dict, some: dict[str, dict]) -> list[dict]:

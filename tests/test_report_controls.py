@@ -20,7 +20,6 @@ def test_margins_at_another_scale_have_rows_after_the_scale_without_one(tmp_path
         own = {"scale": 32.0, "m2": m2, "m3": m3, "verification": {"eer": error}}
         stored(tmp_path, f"-scale=32-margin={m2 or m3}", loss=loss, **own)
     stored(tmp_path, "-scale=64-margin=0.1-epochs=2", loss="arcface", scale=64.0, epochs=2)  # a grid's
-    stored(tmp_path, "-scale=16", loss="norm-softmax", part="again")  # one of the table's once more
     other = run("norm-softmax", dataset="cifar10", part="control")  # of that scale, but of other data
     (tmp_path / "cifar10-norm-softmax-512d-seed0-scale=16.json").write_text(json.dumps(other))
     rows = content.content(tmp_path)["main"]["mnist"]["by_scale"]
@@ -55,12 +54,13 @@ def test_both_variants_are_among_what_holm_corrects_for(tmp_path):
         stored(tmp_path, "", loss="softmax", seed=seed, accuracy=0.98, verification={"eer": 0.05})
         stored(tmp_path, "", loss="norm-softmax", seed=seed, accuracy=0.98 + more, verification={"eer": 0.05})
         stored(tmp_path, "", loss="arcface", seed=seed, accuracy=0.98 - more, verification={"eer": 0.05}, m2=0.5)
-        own = {"seed": seed, "accuracy": 0.99 + more, "verification": {"eer": 0.06 + more}}
+        own = {"seed": seed, "accuracy": 0.99 + 2 * more, "verification": {"eer": 0.06 + more}}
         stored(tmp_path, "-margin=cm2", loss="combined", m1=0.9, m2=0.4, m3=0.15, **own)
         stored(tmp_path, "-margin=0", loss="li-arcface", **own)
     one = content.content(tmp_path)["main"]["mnist"]
     both = ["CM2", "Li-ArcFace without margin"]
     assert one["corrected"]["softmax"] == {"tested": 4, "kept": both, "above": both, "unpaired": both}
+    assert one["corrected"]["nsl"]["tested"] == 2 and one["corrected"]["nsl"]["above"] == ["CM2"]
     assert one["corrected"]["nsl_eer"] == {"tested": 2, "kept": ["CM2"], "above": ["CM2"], "unpaired": ["CM2"]}
     assert one["corrected"]["arcface_eer"]["kept"] == ["Li-ArcFace without margin"]
     for path in tmp_path.glob("*-margin=*.json"):  # made where the table was not
@@ -89,19 +89,20 @@ def test_a_control_from_elsewhere_is_said_to_be():
     assert controls.elsewhere(cpu, {0: run(device="cpu, 1 thread, Xeon")}) is None
 
 
-def test_a_control_from_elsewhere_is_compared_with_the_table_s_run_made_there_once_more(tmp_path):
-    for loss in ("norm-softmax", "arcface"):
-        for seed in range(2):
-            stored(tmp_path, "", loss=loss, seed=seed, device="cuda, NVIDIA H200", verification={"eer": 0.05})
-    cpu = {"device": "cpu, 2 threads, AMD EPYC", "torch": "2.15.0"}
-    stored(tmp_path, "-scale=16", loss="norm-softmax", part="again", verification={"eer": 0.06}, **cpu)
-    stored(tmp_path, "-scale=32", loss="norm-softmax", scale=32.0, verification={"eer": 0.12}, **cpu)
-    rows = content.content(tmp_path)["main"]["mnist"]["by_scale"]
-    found = [(r["scale"], r["again"], r["matched"], r["minus_own"] and r["minus_own"]["mean"]) for r in rows]
-    assert found == [("16", False, False, None), ("16", True, False, "+1.000"), ("32", False, True, "+6.000"),
-                     ("16", False, False, "0.000")]  # fmt: skip
-    stored(tmp_path, "-scale=32", loss="norm-softmax", scale=32.0, device="cuda, NVIDIA H200")  # where the table was
-    assert not any(r["matched"] for r in content.content(tmp_path)["main"]["mnist"]["by_scale"])
+def test_the_line_is_set_against_the_scale_with_its_slope(tmp_path):
+    for seed in range(2):
+        for loss in ("norm-softmax", "li-arcface", "arcface"):
+            stored(tmp_path, "", loss=loss, seed=seed, scale=4.0, verification={"eer": 0.05})
+        stored(tmp_path, "-margin=0", loss="li-arcface", seed=seed, scale=4.0, verification={"eer": 0.06})
+        for scale, error in ((2.55, 0.08), (2.6, 0.01), (8.0, 0.02)):
+            name = f"-scale={scale:g}"
+            stored(tmp_path, name, loss="norm-softmax", seed=seed, scale=scale, verification={"eer": error})
+    line = content.content(tmp_path)["main"]["mnist"]["variants"]["line"]
+    assert (line["slope_scale"], line["slope"]["eer"]["mean"]) == ("2.55", "−2.00")
+    for path in tmp_path.glob("*-scale=2.55.json"):
+        path.unlink()
+    line = content.content(tmp_path)["main"]["mnist"]["variants"]["line"]
+    assert line["slope_scale"] is None and line["slope"] is None and line["plain"]["eer"]["mean"] == "+1.00"
 
 
 def test_kept_margins_are_means_over_seeds_of_the_runs_that_recorded_them():
@@ -133,12 +134,17 @@ def test_kept_margins_are_means_over_seeds_of_the_runs_that_recorded_them():
     assert [cell["mean"] for cell in rows[1]["cells"]] == ["85.00", "65.00", "75.00", "75.00", "85.0", "85.0"]
 
 
-def test_a_larger_network_is_its_own_part():
-    own = {"accuracy": 0.99, "depth": 3, "widths": [4, 5, 6], "part": "wider"}
-    runs = [facts.Run("mnist", "arcface", 512, seed, "", "", run("arcface", seed, **own)) for seed in range(2)]
+def test_larger_networks_are_parts_of_their_own_told_in_the_order_of_their_size():
+    own = {"wider": ([4, 5, 6], 14, 0.98), "largest": ([8, 9, 10], 28, 0.99)}
+    runs = [
+        facts.Run("mnist", "arcface", 512, seed, "", "",
+                  run("arcface", seed, right, part=part, depth=3, widths=widths, epochs=epochs, averaging=0.9))
+        for part, (widths, epochs, right) in reversed(own.items()) for seed in range(2)
+    ]  # fmt: skip
     others = [
         facts.Run("mnist", "arcface", 512, seed, "", "", run("arcface", seed, 0.5, part="main")) for seed in range(3)
     ]
     found = controls.larger([*others, *runs], "mnist")
-    assert (found["net"], found["depth"], found["accuracy"]["mean"], found["accuracy"]["n"]) == ("4/5/6", 3, "99.00", 2)
-    assert controls.larger(others, "mnist") is None and controls.larger(runs, "cifar10") is None
+    told = [(one["net"], one["depth"], one["epochs"], one["accuracy"]["mean"], one["accuracy"]["n"]) for one in found]
+    assert told == [("4/5/6", 3, 14, "98.00", 2), ("8/9/10", 3, 28, "99.00", 2)]
+    assert controls.larger(others, "mnist") == [] and controls.larger(runs, "cifar10") == []

@@ -170,6 +170,11 @@ def test_longer_runs_are_compared_with_each_other(tmp_path):
     softmax, arcface = found["mnist"]["longer"]["rows"]
     assert (softmax["loss"], softmax["n"], softmax["softmax"], softmax["plain"]) == ("softmax", 3, None, None)
     assert (arcface["cells"][0]["mean"], arcface["softmax"]["mean"], arcface["plain"]) == ("99.65", "+0.59", None)
+    assert not found["mnist"]["longer"]["own_averaging"]
+    other = run("softmax", 0, 0.9, dataset="cifar10") | {"epochs": 20, "averaging": 0.995}
+    (tmp_path / "cifar10-softmax-512d-seed0-epochs=20-averaging=0.995.json").write_text(json.dumps(other))
+    longer = content.content(tmp_path)["main"]["cifar10"]["longer"]
+    assert (longer["epochs"], longer["usual_epochs"], longer["own_averaging"], len(longer["rows"])) == (20, 10, True, 1)
 
 
 def test_what_epochs_buy_is_told_in_their_order(tmp_path):

@@ -9,7 +9,7 @@ from recipes import BASE
 from recipes import recipe as recipe_of
 from report.recipe import DEEP, MNIST_SEARCH, SEARCH, STEPS, accuracies, network_search, recipe, scale_search
 from runs import RunError
-from study import WIDER
+from study import LARGEST, WIDER
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -69,21 +69,31 @@ def test_networks_tried_are_told_beside_the_one_in_use(tmp_path):
     assert network_search(tmp_path) == []
     usual = [{"scale": s, "errors": e, "test_images": 1000} for s, e in ((16, 7), (16, 10), (4, 99))]
     other = [{"widths": [1, 2, 3], "depth": 3, "errors": e} for e in (3, 4)]
-    (tmp_path / MNIST_SEARCH).write_text(json.dumps({"scale": {"runs": usual}, "network": {"runs": other}}))
-    assert network_search(tmp_path) == [{"net": "32/64/128", "depth": 2, "n": 2, "errors": "8"},
-                                        {"net": "1/2/3", "depth": 3, "n": 2, "errors": "4"}]  # fmt: skip
+    last = [{"changed": {"epochs": 28} | more, "averaged_errors": {"0.995": 9, "0.999": 5}}
+            for more in ({}, {"widths": [4, 5, 6]}, {"margin": 0.3})]  # fmt: skip
+    searches = {"scale": {"runs": usual}, "network": {"runs": other}, "gpu": {"chosen_among": last}}
+    (tmp_path / MNIST_SEARCH).write_text(json.dumps(searches))
+    found = [(one["net"], one["depth"], one["epochs"], one["averaging"], one["n"], one["errors"])
+             for one in network_search(tmp_path)]  # fmt: skip
+    assert found == [
+        ("32/64/128", 2, 14, 0.995, 2, "8"), ("1/2/3", 3, 14, 0.995, 2, "4"), ("32/64/128", 2, 28, 0.995, 1, "9"),
+        ("32/64/128", 2, 28, 0.999, 1, "5"), ("4/5/6", 2, 28, 0.995, 1, "9"), ("4/5/6", 2, 28, 0.999, 1, "5"),
+    ]  # fmt: skip
 
 
 def test_the_network_trained_on_is_the_one_with_the_fewest_errors():
     """The rule that was written down before the search: see the file."""
     found = network_search(ROOT / "report" / "results")
-    assert len(found) == 3 and {one["n"] for one in found} == {4}
+    assert {one["n"] for one in found} == {4}
     stored = json.loads((ROOT / "report" / "results" / MNIST_SEARCH).read_text())["network"]["runs"]
     errors: dict[tuple, int] = {}
     for run in stored:
         kind = (",".join(map(str, run["widths"])), run["depth"])
         errors[kind] = errors.get(kind, 0) + run["errors"]
     assert min(errors, key=lambda kind: errors[kind]) == (dict(WIDER)["widths"], dict(WIDER)["depth"])
+    best, of_largest = min(found, key=lambda one: int(one["errors"])), dict(LARGEST)
+    assert (best["net"].replace("/", ","), best["depth"]) == (of_largest["widths"], of_largest["depth"])
+    assert (best["epochs"], best["averaging"]) == (of_largest["epochs"], of_largest["averaging"])
 
 
 def test_the_table_ends_at_the_recipe_in_use():
