@@ -40,7 +40,7 @@ def scale_or_margin(study: Study, dataset: str) -> Drawn:
     groups = study.main(dataset)
     if len(groups) < 2:
         raise NotStored(f"second loss on {dataset} at 512 dimensions to compare with")
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.3), sharey=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.5), sharey=True)
     _draw_means(left, groups)
     left.set_yticks(range(len(groups)), [LOSSES[loss].title for loss in groups])
     left.invert_yaxis()
@@ -48,16 +48,18 @@ def scale_or_margin(study: Study, dataset: str) -> Drawn:
     for axes in (left, right):
         axes.grid(alpha=0.3, axis="x")
         axes.xaxis.set_major_locator(MaxNLocator(6))
+    heading = f"{data_title(next(iter(groups.values()))[0])}, 512 dimensions"
+    figure.suptitle(heading, fontsize=10)
     figure.tight_layout()
     if handles:
-        figure.subplots_adjust(bottom=0.24)
+        figure.subplots_adjust(bottom=0.22)
         figure.legend(handles=handles, loc="lower right", ncols=2, fontsize=8)
     single = any(len(members) == 1 for members in groups.values())
     alone = ", of a single run the 95 % interval that its test images leave, in grey" if single else ""
     hollow = "; hollow: no interval, of a single pair or of pairs that all differ by the same"
     return Drawn(
         figure,
-        f"{data_title(next(iter(groups.values()))[0])}, 512 dimensions, {seeds_of(groups)}: test accuracy of each loss "
+        f"{heading}, {seeds_of(groups)}: test accuracy of each loss "
         f"(left; dots: runs; diamonds and bars: their mean and standard deviation{alone}), and its difference to "
         "softmax, which tells of scale and margin together, and to normalised softmax at the same scale, which tells "
         f"of the margin alone, in Li-ArcFace also of its straight line (right{hollow if 'no interval' in told else ''})"

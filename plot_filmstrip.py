@@ -11,14 +11,15 @@ from unit_vectors import unit
 
 FRAMES = 6
 STRIP_NAMES, STRIP_ROOM = 0.7, 2.4  # of a frame's names: their size, and their room beside that on a grid's sphere
+SHOWN = ("softmax", "norm-softmax", "arcface")
 
 
-def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", "norm-softmax", "arcface")) -> Drawn:
+def filmstrip(study: Study, dataset: str) -> Drawn:
     """The same 2,000 test images in 2-D before training and after some of the epochs, a row a loss."""
-    rows = [f for f in study.drawn(dataset, 2) if f["loss"] in losses and "snapshot_embeddings" in study.arrays(f)]
+    rows = [f for f in study.drawn(dataset, 2) if f["loss"] in SHOWN and "snapshot_embeddings" in study.arrays(f)]
     if not rows:
         raise NotStored(f"2-D runs on {dataset} with snapshots")
-    figure, panels = plt.subplots(len(rows), FRAMES, figsize=(1.2 * FRAMES, 1.3 * len(rows) + 0.3), squeeze=False)
+    figure, panels = plt.subplots(len(rows), FRAMES, figsize=(1.2 * FRAMES, 1.3 * len(rows) + 0.6), squeeze=False)
     for line, facts in zip(panels, rows, strict=True):
         arrays = study.arrays(facts)
         states = arrays["snapshot_embeddings"].astype(np.float32)
@@ -45,10 +46,12 @@ def filmstrip(study: Study, dataset: str, losses: tuple[str, ...] = ("softmax", 
             label(axes, reach * place, points.classes, c, part=part)
         line[0].text(-0.06, 0.5, loss_title(facts).partition(" (")[0], transform=line[0].transAxes, rotation=90,
                      ha="right", va="center", fontsize=9)  # fmt: skip
+    heading = f"{data_title(rows[0])}, two dimensions"
+    figure.suptitle(heading, fontsize=10)
     figure.tight_layout()
     return Drawn(
         figure,
-        f"{data_title(rows[0])}: the same {len(arrays['snapshot_labels']):,} test images in two dimensions before and "
+        f"{heading}: the same {len(arrays['snapshot_labels']):,} test images before and "
         f"in the course of training, one run a loss (net of {channels(rows[0])} channels), with a ray along each class "
         "weight; labelled in the last frame; every frame has its own scale, and 1 % of the points may lie outside it.",
     )
