@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from report.controls import controls_of, longer_groups
+from choices import LOSSES
+from report.controls import controls_of, longer_groups, margins_of
 from report.facts import DIM, Run, group, number, paired, span, values_of
 from report.measures import MEASURES
 
@@ -16,26 +17,54 @@ RELATED = ("accuracy", "eer", "tar", "rank_1", "map")
 
 
 def steps(runs: list[Run], dataset: str) -> list[tuple[dict[str, Any], dict, dict]]:
-    """What is set against what: a key and what it is called, the runs, and those they are compared with.
+    """What is set against what: a key and what it is called, the runs, and those they are compared with; `shown`: in
+    the table, not in the text alone.
 
-    Normalising at the recipe's scale; there ArcFace's margin, in the recipe's training and in the longer one; and
-    normalised softmax at a smaller scale, the largest that was tried, or, where none was, AdaCos.
+    Normalising at the recipe's scale; there ArcFace's margin, in the recipe's training and in the longer one. Then,
+    where margins were run at another scale, the scale's step from there, and there normalising and each margin, and
+    that margin against the recipe's scale without one. Elsewhere normalised softmax at a smaller scale, the largest
+    that was tried, or, where none was, AdaCos.
     """
     groups, more = group(runs, dataset), longer_groups(runs, dataset)
     plain, longest = groups.get("norm-softmax"), more.get("norm-softmax")
     if not plain:
         return []
-    found = [({"key": "normalising"}, plain, groups.get("softmax")), ({"key": "margin"}, groups.get("arcface"), plain)]
-    if longest and "arcface" in more:
-        epochs = next(iter(longest.values()))["epochs"]
-        found.append(({"key": "longer", "epochs": epochs}, more["arcface"], longest))
-    scale = next(iter(plain.values()))["scale"]
-    smaller = {s: c for c in controls_of(runs, dataset) if (s := next(iter(c.values()))["scale"]) < scale}
-    if smaller:
-        found.append(({"key": "scale", "from": f"{scale:g}", "to": f"{max(smaller):g}"}, smaller[max(smaller)], plain))
+    found: list[tuple[dict[str, Any], dict | None, dict | None]] = [
+        ({"key": "normalising"}, plain, groups.get("softmax")), ({"key": "margin"}, groups.get("arcface"), plain)
+    ]  # fmt: skip
+    if longest:
+        epochs = {"epochs": next(iter(longest.values()))["epochs"]}
+        found.append(({"key": "longer"} | epochs, more.get("arcface"), longest))
+        found.append(({"key": "normalising-longer", "shown": False} | epochs, longest, more.get("softmax")))
+    scales = {scale_of(members): members for members in controls_of(runs, dataset)}
+    margins = [members for members in margins_of(runs, dataset) if scale_of(members) in scales]
+    smaller = [s for s in scales if s < scale_of(plain)]
+    if margins:
+        found += at_another_scale(plain, scales[scale_of(margins[0])], margins, groups.get("softmax"))
+    elif smaller:
+        ends = {"from": f"{scale_of(plain):g}", "to": f"{max(smaller):g}"}
+        found.append(({"key": "scale"} | ends, scales[max(smaller)], plain))
     else:
         found.append(({"key": "adacos"}, groups.get("adacos"), plain))
-    return [(words, ours, theirs) for words, ours, theirs in found if ours and theirs]
+    return [({"shown": True} | words, ours, theirs) for words, ours, theirs in found if ours and theirs]
+
+
+def scale_of(members: dict[int, dict]) -> float:
+    """The scale of a group of runs."""
+    return next(iter(members.values()))["scale"]
+
+
+def at_another_scale(plain: dict, bare: dict, margins: list[dict], softmax: dict | None) -> list[tuple]:
+    """`steps` to another scale than the recipe's: without a margin, `bare`, and with each that was run there."""
+    here, there = f"{scale_of(plain):g}", f"{scale_of(bare):g}"
+    found = [({"key": "scale", "from": there, "to": here}, plain, bare),
+             ({"key": "normalising-at", "scale": there, "shown": False}, bare, softmax)]  # fmt: skip
+    for members in (members for members in margins if scale_of(members) == scale_of(bare)):
+        loss = next(iter(members.values()))["loss"]
+        words = {"loss": LOSSES[loss].title, "scale": there}
+        found.append(({"key": "margin-at", "shown": loss == "arcface"} | words, members, bare))
+        found.append(({"key": "instead", "shown": False, "to": here} | words, members, plain))
+    return found
 
 
 def by_measure(runs: list[Run], dataset: str) -> dict[str, Any] | None:

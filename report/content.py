@@ -134,9 +134,12 @@ def ten_fold(groups: dict) -> dict | None:
 
 def extras_of(runs: list[Run], dataset: str, groups: dict, controls: list[dict]) -> dict[str, dict[int, dict]]:
     """{title: {seed: metrics}} of what was run in the table's dimension beside the table, where the table was: the
-    controls' scales, the variants and the runs along the scale."""
+    controls' scales, margins there, the variants and the runs along the scale."""
     found = {f"Norm-softmax at {mean_settings(members)}": members for members in controls}
     found |= {VARIANTS[name][2]: members for name, members in variants_of(runs, dataset).items()}
+    found |= {
+        f"{LOSSES[next(iter(m.values()))['loss']].title} at {mean_settings(m)}": m for m in margins_of(runs, dataset)
+    }
     found |= scales_of(runs, dataset)
     tabled: dict[int, dict] = next(iter(groups.values()), {})
     return {title: members for title, members in found.items() if not elsewhere(members, tabled)}
@@ -268,6 +271,7 @@ def by_dataset(runs: list[Run], name: str) -> dict[str, Any]:
         "longer": longer(runs, name), "larger": larger(runs, name), "floor": error_floor(runs, name),
         "by_measure": by_measure(runs, name), "related": related(groups),
         "verdicts_auc": margin_verdicts(groups, controls, MEASURES["auc"]),
+        "verdicts_strict": margin_verdicts(groups, controls, MEASURES["tar_4"]),
     }  # fmt: skip
 
 
