@@ -26,6 +26,7 @@ FIGURES = (
     ("TAR@1e-3, %", "tar_at_far_0.001", 2),
     ("MAP@R, %", "map_at_r", 2),
 )
+TIES = 9  # digits kept before rounding to a table's: 90.015 comes out as one or the other by the order of a sum
 COLUMNS = ("Loss", "d", "epochs", "seeds", "head, %", *(title for title, _, _ in FIGURES))
 # Points of a table's text, note and title, and inches beside a column's: the study's tables fit A4 across.
 POINTS, SMALL, LARGE, PAD = 7.5, 6.5, 9.0, 0.06
@@ -177,7 +178,8 @@ def cell_text(value: dict, digits: int) -> str:
     """A `spread` as text: '6.4 ± 0.1', '6.4' of one value, '–' of none."""
     if value["mean"] is None:
         return "–"
-    return f"{value['mean']:.{digits}f}" + (f" ± {value['std']:.{digits}f}" if value["std"] is not None else "")
+    mean, std = (None if value[name] is None else round(value[name], TIES) for name in ("mean", "std"))
+    return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if std is not None else "")
 
 
 def head_cell(row: dict) -> str:
