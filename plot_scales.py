@@ -1,5 +1,6 @@
 """Along the scale: what a margin and a straight line do that another scale does not."""
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -139,16 +140,17 @@ def _draw_lines(axes, found: list[Family], read_x: Callable | None, read_y: Call
 
 
 def _name_the_cut(axes, found: list[Family]) -> None:
-    """Where a family's line leaves the panel at its top, the scale and the mean error that it goes to."""
+    """Where a family's line leaves the panel at its top, the scales and mean errors beyond."""
     top = axes.get_ylim()[1]
     leaving = []
     for family in found:
         means = [_centre(runs) for runs in family.scales.values()]
-        for (s, to), start in zip(list(zip(family.scales, means, strict=True))[1:], means, strict=False):
+        above = [f"s = {s:g}: {error:.1f} %" for s, (_, error) in zip(family.scales, means, strict=True) if error > top]
+        for start, to in itertools.pairwise(means):
             if start[1] <= top < to[1]:
                 (x, y), (end_x, end_y) = np.log(start), np.log(to)
                 across = np.exp(x + (np.log(top) - y) / (end_y - y) * (end_x - x))
-                leaving.append((across, f"s = {s:g}: {to[1]:.1f} %", family.loss))
+                leaving.append((across, ", ".join(above), family.loss))
     for i, (across, words, loss) in enumerate(sorted(leaving)):
         axes.annotate(f"{words} ↑", (across, top), (-5, -9 - 11 * i), textcoords="offset points", fontsize=7.5,
                       ha="right", color=loss_style(loss)["color"], path_effects=HALO)  # fmt: skip
