@@ -106,7 +106,7 @@ def test_errors_past_the_edge_are_named_where_their_line_leaves(study):
     x, y = np.log([8.5, 10.0]), np.log([0.3, 5.0])  # ArcFace's two means
     assert named.xy == pytest.approx((np.exp(np.interp(np.log(top), y, x)), top))
     plot_scales.plt.close(drawn.figure)
-    further = next(facts for facts in study.runs if facts["loss"] == "arcface" and facts["scale"] == 64)
+    further = next(f for f in study.runs if (f["loss"], f["scale"], f["m2"]) == ("arcface", 64, 0.5))
     study.runs.append({**further, "scale": 128.0, "verification": {**further["verification"], "eer": 0.09}})
     drawn = plot_scales.scales(study)
     (named,) = [text.get_text() for text in drawn.figure.axes[-1].texts if "↑" in text.get_text()]
