@@ -68,6 +68,30 @@ def test_both_variants_are_among_what_holm_corrects_for(tmp_path):
     assert content.content(tmp_path)["main"]["mnist"]["corrected"]["softmax"]["tested"] == 2
 
 
+def test_margins_are_corrected_by_accuracy_and_by_eer_and_stand_beside_the_table_at_other_scales(tmp_path):
+    for seed in range(3):
+        more = 0.0001 * seed
+        strict = {"tar_at_far": {"0.001": 0.9, "0.0001": 0.5}}
+        for loss in ("softmax", "norm-softmax"):
+            stored(tmp_path, "", loss=loss, seed=seed, accuracy=0.97, verification={"eer": 0.05, **strict})
+        better = {"tar_at_far": {"0.001": 0.9, "0.0001": 0.6 + more}}
+        own = {"accuracy": 0.98 + more, "m2": 0.5}
+        stored(tmp_path, "", loss="arcface", seed=seed, verification={"eer": 0.06 + more, **better}, **own)
+        other = {"accuracy": 0.99 + more, "m2": 0.4, "scale": 32.0}
+        stored(tmp_path, "-scale=32-margin=0.4", loss="arcface", seed=seed, verification={"eer": 0.05}, **other)
+    one = content.content(tmp_path)["main"]["mnist"]
+    both = ["ArcFace", "ArcFace at s = 32, m₂ = 0.4"]
+    assert one["corrected"]["softmax"]["tested"] == 3 and one["corrected"]["softmax"]["kept"] == both
+    assert one["corrected"]["nsl"]["above"] == one["corrected"]["nsl_eer"]["above"] == ["ArcFace"]
+    assert (one["verdicts_strict"]["higher"], one["verdicts_tar"]["higher"]) == (["ArcFace"], [])
+    for path in tmp_path.glob("mnist-arcface-512d-seed?.json"):
+        facts = json.loads(path.read_text())
+        facts["accuracy"]["head"]["value"] = 0.97
+        path.write_text(json.dumps(facts))
+    one = content.content(tmp_path)["main"]["mnist"]
+    assert one["corrected"]["nsl"]["above"] == [] and one["corrected"]["nsl_eer"]["above"] == ["ArcFace"]
+
+
 def test_a_control_of_the_embedded_digits_beside_mnist_is_passed_over(tmp_path):
     figures = {"own": 0.9, "arcface": 0.8, "lead": {"0.5": 1.0}}
     more = {"part": "control", "margins_kept": {"train": figures, "test": figures}}

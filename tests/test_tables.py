@@ -6,6 +6,7 @@ import pytest
 
 import plot_tables
 from recipes import BASE
+from report.facts import number
 from results_helpers import facts_of
 
 
@@ -182,3 +183,10 @@ def test_every_block_s_headings_are_bold():
     assert [weights[name] for name in ("one", "x", "two", "y")] == ["bold", "normal", "bold", "normal"]
     assert len(figure.axes[0].lines) == 5  # above and below each block's headings, and the table's end
     plot_tables.plt.close(figure)
+
+
+def test_a_tie_is_rounded_alike_whatever_the_order_of_its_sum():
+    low, high = 90.01499999999999, 90.01500000000001
+    texts = {plot_tables.cell_text({"mean": value, "std": value, "n": 2}, 2) for value in (low, high)}
+    assert len(texts) == 1 and f"{low:.2f}" != f"{high:.2f}"
+    assert {number(value, 2) for value in (low, high)} == {texts.pop().split(" ± ")[0]}
