@@ -54,6 +54,9 @@ def test_where_margins_were_run_at_another_scale_the_steps_go_there(runs):
         runs.append(stored("cosface", seed, 0.95, 0.06 + off, "scale=64-margin=0.35", **other))
         runs.append(stored("softmax", seed, 0.95, 0.05, "epochs=20-averaging=0.9", epochs=20, part="longer"))
         runs.append(stored("norm-softmax", seed, 0.96 + off, 0.05, "epochs=20-averaging=0.9", epochs=20, part="longer"))
+    for one in runs:
+        if (one.loss, one.extra) == ("softmax", ""):
+            one.facts["verification"]["eer"] += 0.01
     found = by_measure.by_measure(runs, "mnist")
     columns, eer = {one["key"]: one for one in reversed(found["columns"])}, found["order"].index("eer")
     of_cosface = [(one["key"], one["shown"]) for one in found["columns"] if one.get("loss") == "CosFace"]
@@ -61,8 +64,8 @@ def test_where_margins_were_run_at_another_scale_the_steps_go_there(runs):
     assert (columns["scale"]["from"], columns["scale"]["to"]) == ("64", "16")
     means = {key: one["cells"][eer]["mean"] for key, one in columns.items()}
     assert means == {
-        "normalising": "0.00", "margin": "−2.50", "normalising-longer": "0.00", "scale": "−4.00",
-        "normalising-at": "+4.00", "margin-at": "−2.00", "instead": "+2.00",
+        "normalising": "−1.00", "margin": "−2.50", "normalising-longer": "0.00", "scale": "−4.00",
+        "normalising-at": "+3.00", "margin-at": "−2.00", "instead": "+2.00",
     }  # fmt: skip
     shown = [one["key"] for one in found["columns"] if one["shown"]]
     assert shown == ["normalising", "margin", "scale", "margin-at"]

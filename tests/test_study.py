@@ -80,6 +80,17 @@ def test_more_training_is_of_three_losses_on_both_sets():
     for run in runs:
         settings, usual = run.settings(), recipe(run.dataset, run.loss, 512, 10)
         assert settings["epochs"] > usual["epochs"] and settings["averaging"] == 0.995
+        assert run.dataset == "mnist" or settings["epochs"] == 2 * usual["epochs"]
+
+
+def test_arcface_is_run_with_two_larger_networks():
+    names = {part: [run.name() for run in study.study() if run.part == part] for part in ("wider", "largest")}
+    wider, largest = (
+        "depth=3-widths=32,96,192-epochs=14-averaging=0.995",
+        ("depth=3-widths=64,128,256-epochs=28-averaging=0.999"),
+    )
+    assert names["wider"] == [f"mnist-arcface-512d-seed{seed}-{wider}" for seed in range(5)]
+    assert names["largest"] == [f"mnist-arcface-512d-seed{seed}-{largest}" for seed in range(10)]
 
 
 def test_with_fewer_seeds_no_run_of_the_main_table_is_taken_for_another_part():
