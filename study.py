@@ -167,7 +167,7 @@ def longer(dataset: str) -> Iterator[Run]:
 
 
 def wider() -> Iterator[Run]:
-    """ArcFace on MNIST with more training and a larger network: how far does it go?"""
+    """ArcFace on MNIST with more training and two larger networks: how far does it go?"""
     yield from (Run("wider", "mnist", "arcface", seed=seed, extra=WIDER) for seed in range(WIDER_SEEDS))
     yield from (Run("largest", "mnist", "arcface", seed=seed, extra=LARGEST) for seed in range(LARGEST_SEEDS))
 

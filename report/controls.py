@@ -7,7 +7,7 @@ from typing import Any
 from choices import LOSSES, WITHOUT_SCALE, Margins
 from plot_data import margins_in
 from plot_style import channels
-from recipes import BASE
+from recipes import BASE, Settings
 from report.facts import (
     DATASETS,
     DIM,
@@ -45,7 +45,8 @@ def margins_of(runs: list[Run], dataset: str) -> list[dict]:
 def by_scale(groups: dict, controls: list[dict], margins: list[dict]) -> list[dict]:
     """NSL at the recipe's and the controls' scales, margins at other scales, AdaCos and ArcFace: accuracy, angles, EER.
 
-    With EER minus ArcFace's and minus NSL's at the recipe's scale; elsewhere: as the function of that name. Empty
+    recipe: NSL's row at the recipe's scale; own: a margin at another. With EER minus ArcFace's and minus NSL's at the
+    recipe's scale; elsewhere: as the function of that name. Empty
     without a control: the main tables then say as much.
     """
     arcface = groups.get("arcface")
@@ -182,6 +183,6 @@ def longer(runs: list[Run], dataset: str) -> dict | None:
          "eer": eer[loss]["norm-softmax"], "eer_softmax": eer[loss]["softmax"]}
         for loss, members in groups.items()
     ]  # fmt: skip
-    usual = {"epochs": 0, "averaging": 0.0} | BASE[dataset]
+    usual = {"averaging": Settings.averaging} | BASE[dataset]
     return {"epochs": first["epochs"], "averaging": first["averaging"], "usual_epochs": usual["epochs"],
             "own_averaging": usual["averaging"] == first["averaging"], "rows": rows}  # fmt: skip

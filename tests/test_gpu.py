@@ -13,13 +13,13 @@ from trainer import Trainer
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 
 
-def waits(loss: str, batch_size: int, device: str = "cuda") -> int:
+def waits(loss: str, batch_size: int) -> int:
     """How often an epoch on 256 digits in batches of `batch_size` makes the program wait for the GPU."""
     dataset = load_embedded()
     dataset = dataset._replace(train_images=dataset.train_images[:256], train_labels=dataset.train_labels[:256])
     values = recipe("mnist", loss, 512, len(dataset.classes)) | {"batch_size": batch_size, "averaging": 0.9}
     settings = Settings(dataset="mnist", loss=loss, embedding_dim=512, seed=0, precision="bf16", **values)
-    trainer = Trainer(settings, dataset, torch.device(device))
+    trainer = Trainer(settings, dataset, torch.device("cuda"))
     trainer.train_epoch(progress_bar=False)  # what is set up once is set up here
     torch.cuda.set_sync_debug_mode("warn")
     try:
