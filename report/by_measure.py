@@ -7,7 +7,7 @@ import numpy as np
 
 from choices import LOSSES
 from report.controls import controls_of, longer_groups, margins_of
-from report.facts import DIM, Run, group, number, paired, span, values_of
+from report.facts import DIM, Run, group, number, paired, scale_of, span, values_of
 from report.measures import MEASURES
 
 COMPARED = ("accuracy", "nearest_mean", "neighbours", "eer", "auc", "tar_2", "tar", "tar_4", "rank_1", "map")
@@ -49,11 +49,6 @@ def steps(runs: list[Run], dataset: str) -> list[tuple[dict[str, Any], dict, dic
     return [({"shown": True} | words, ours, theirs) for words, ours, theirs in found if ours and theirs]
 
 
-def scale_of(members: dict[int, dict]) -> float:
-    """The scale of a group of runs."""
-    return next(iter(members.values()))["scale"]
-
-
 def at_another_scale(plain: dict, bare: dict, margins: list[dict], softmax: dict | None) -> list[tuple]:
     """`steps` to another scale than the recipe's: without a margin, `bare`, and with each that was run there."""
     here, there = f"{scale_of(plain):g}", f"{scale_of(bare):g}"
@@ -70,21 +65,27 @@ def at_another_scale(plain: dict, bare: dict, margins: list[dict], softmax: dict
 def by_measure(runs: list[Run], dataset: str) -> dict[str, Any] | None:
     """A column a step of `steps`, a row a measure: the paired difference, in percentage points.
 
-    Each column also says by which measures it is better, worse and undecided. None without a step over two seeds.
+    Each column has its differences by measure, Intra's too, which belongs to no row, and says by which of the rows it
+    is better, worse and undecided. `titles` are for the table, `names` for a sentence. None without a step over two
+    seeds that the table shows.
     """
     columns: list[dict[str, Any]] = []
     for words, ours, theirs in steps(runs, dataset):
-        cells = [paired(ours, theirs, MEASURES[name]) for name in COMPARED]
+        cells = {name: paired(ours, theirs, MEASURES[name]) for name in (*COMPARED, "intra")}
         said: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
-        for name, one in zip(COMPARED, cells, strict=True):
+        for name in COMPARED:
+            one = cells[name]
             if one and one["verdict"] != "single":
                 better = {1: "higher", -1: "lower"}[MEASURES[name].better]
                 said[{"undecided": "undecided", better: "better"}.get(one["verdict"], "worse")].append(name)
         if any(said.values()):
-            columns.append({**words, "n": span(one["n"] for one in cells if one), "cells": cells, **said})
+            seeds = span(one["n"] for one in cells.values() if one)
+            columns.append({**words, "n": seeds, "cells": cells, **said})
     titles = {name: MEASURES[name].title.split(",")[0] for name in COMPARED}
     titles["tar"] = "TAR at FAR 10⁻³"
-    return {"columns": columns, "titles": titles, "order": COMPARED} if columns else None
+    names = titles | {name: titles[name].lower() for name in ("accuracy", "nearest_mean", "rank_1")}
+    shown = any(one["shown"] for one in columns)
+    return {"columns": columns, "titles": titles, "names": names, "order": COMPARED} if shown else None
 
 
 def related(groups: dict[str, dict[int, dict]]) -> dict[str, str] | None:

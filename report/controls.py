@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from choices import LOSSES, WITHOUT_SCALE, Margins
@@ -19,8 +20,10 @@ from report.facts import (
     group,
     mean_settings,
     paired,
+    scale_of,
 )
 from report.measures import MEASURES, TABLES
+from study import LARGEST_SEEDS, WIDER_SEEDS
 
 KEPT_OF = ("control", "scale", "longer")  # parts of the study; the tables, grids and budgets are too many
 
@@ -53,7 +56,7 @@ def by_scale(groups: dict, controls: list[dict], margins: list[dict]) -> list[di
     if not controls or not arcface:
         return []
     own, adacos = ([groups[loss]] if loss in groups else [] for loss in ("norm-softmax", "adacos"))
-    plain = sorted(own + controls, key=lambda members: next(iter(members.values()))["scale"])
+    plain = sorted(own + controls, key=scale_of)
     rows = []
     for members in (*plain, *margins, *adacos, arcface):
         first = next(iter(members.values()))
@@ -79,13 +82,12 @@ def variants_of(runs: list[Run], dataset: str) -> dict[str, dict]:
     return {name: members for name, members in found.items() if members}
 
 
-def of_slope(line: dict[int, dict], controls: list[dict]) -> dict[int, dict]:
-    """Among normalised softmax at several scales the runs with a line's slope at a right angle, 2 s / pi; or none."""
-    wanted = 2 * next(iter(line.values()))["scale"] / math.pi
-    near = [
-        members for members in controls if math.isclose(next(iter(members.values()))["scale"], wanted, rel_tol=2e-3)
-    ]
-    return near[0] if near else {}
+def of_slope(line_scale: float, scales: Iterable[float]) -> float | None:
+    """Among scales of normalised softmax that at which its logit falls at a right angle, by s a radian, as steeply as
+    Li-ArcFace's line everywhere, by 2 s / pi; None where none is within one in a hundred."""
+    wanted = 2 * line_scale / math.pi
+    nearest = min(scales, key=lambda scale: abs(scale - wanted), default=0.0)
+    return nearest if math.isclose(nearest, wanted, rel_tol=0.01) else None
 
 
 def variants(runs: list[Run], dataset: str, groups: dict) -> dict[str, dict | None]:
@@ -93,14 +95,16 @@ def variants(runs: list[Run], dataset: str, groups: dict) -> dict[str, dict | No
     and of its NSL (`plain`), paired by seed. `beside_arcface`: of Li-ArcFace the table's run, with its margin, minus
     ArcFace's. `slope`: minus NSL at the scale, `slope_scale`, with the slope of that loss's line, where a control has
     it. None for one that was not run."""
-    stored, controls = variants_of(runs, dataset), controls_of(runs, dataset)
+    stored = variants_of(runs, dataset)
+    controls = {scale_of(members): members for members in controls_of(runs, dataset)}
 
     def variant(name: str) -> dict | None:
         loss, found = VARIANTS[name][0], stored.get(name)
         if not found:
             return None
         cells = {name: cell(found, MEASURES[name]) for name in ("accuracy", "intra", "eer")}
-        sloped = of_slope(found, controls) if name == "line" else {}
+        slope = of_slope(scale_of(found), controls) if name == "line" else None
+        sloped = controls[slope] if slope else {}
         minus: dict[str, Any] = {}
         for key, other in (("own", groups.get(loss)), ("plain", groups.get("norm-softmax")), ("slope", sloped)):
             pairs = {name: paired(found, other, MEASURES[name]) if other else None
@@ -110,7 +114,7 @@ def variants(runs: list[Run], dataset: str, groups: dict) -> dict[str, dict | No
         both = loss in groups and "arcface" in groups
         return {"settings": mean_settings(found), "n": len(found), "cells": cells, "elsewhere": place,
                 "beside_arcface": paired(groups[loss], groups["arcface"], MEASURES["eer"]) if both else None,
-                "slope_scale": next((f"{facts['scale']:g}" for facts in sloped.values()), None), **minus}  # fmt: skip
+                "slope_scale": f"{slope:g}" if slope else None, **minus}  # fmt: skip
 
     return {name: variant(name) for name in VARIANTS}
 
@@ -157,14 +161,15 @@ def longer_groups(runs: list[Run], dataset: str) -> dict[str, dict[int, dict]]:
 
 
 def larger(runs: list[Run], dataset: str) -> list[dict]:
-    """ArcFace with more training and larger networks, as far as they were run: network, epochs, accuracy and EER."""
+    """ArcFace with more training and larger networks, as far as they were run: network, epochs, accuracy and EER, and
+    how many seeds the study has of it (`planned`)."""
     rows = []
-    for part in ("wider", "largest"):
+    for part, seeds in (("wider", WIDER_SEEDS), ("largest", LARGEST_SEEDS)):
         found = alike([run for run in runs if run.facts.get("part") == part and run.dataset == dataset])[0]
         members = {run.seed: run.facts for run in found}
         for first in found[:1]:
             rows.append({"net": channels(first.facts), "depth": first.facts["depth"], "epochs": first.facts["epochs"],
-                         "averaging": first.facts["averaging"],
+                         "averaging": first.facts["averaging"], "planned": seeds,
                          **{name: cell(members, MEASURES[name]) for name in ("accuracy", "eer")}})  # fmt: skip
     return rows
 

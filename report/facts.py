@@ -81,6 +81,11 @@ def group(
             for loss, members in kept.items() if members}  # fmt: skip
 
 
+def scale_of(members: dict[int, dict]) -> float:
+    """The scale of a group of runs alike but for their seed."""
+    return next(iter(members.values()))["scale"]
+
+
 def set_aside(runs: Iterable[Run]) -> list[str]:
     """Names of runs that no table shows because their settings differ from the other seeds' of their row."""
     rows: dict[tuple, list[Run]] = {}

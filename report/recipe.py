@@ -70,9 +70,9 @@ def by_scale(found: dict) -> list[dict] | None:
 
 
 def network_search(results: Path) -> list[dict]:
-    """MNIST's networks and lengths of training tried on validation images, the usual network first: channels,
-    convolutions a block, epochs, decay of the mean of the weights, mean errors, as text, and seeds. Empty where nothing
-    is stored."""
+    """MNIST's networks and lengths of training tried on validation images: channels, convolutions a block, whether both
+    are the recipe's (`usual`), epochs, decay of the mean of the weights, mean errors, as text, and seeds. Empty where
+    nothing is stored."""
     return read_stored(results / MNIST_SEARCH, by_network) or []
 
 
@@ -91,8 +91,9 @@ def by_network(found: dict) -> list[dict]:
             for decay, errors in run["averaged_errors"].items():
                 key = tuple(setting["widths"]), setting["depth"], setting["epochs"], float(decay)
                 tried.setdefault(key, []).append(errors)
-    return [{"net": "/".join(map(str, widths)), "depth": depth, "epochs": epochs, "averaging": averaging,
-             "n": len(errors), "errors": number(fmean(errors), 0)}
+    network = tuple(own["widths"]), own["depth"]
+    return [{"net": "/".join(map(str, widths)), "depth": depth, "usual": (widths, depth) == network, "epochs": epochs,
+             "averaging": averaging, "n": len(errors), "errors": number(fmean(errors), 0)}
             for (widths, depth, epochs, averaging), errors in tried.items()]  # fmt: skip
 
 

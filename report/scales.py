@@ -8,6 +8,7 @@ from typing import Any
 from choices import LOSSES
 from plot_data import NotStored, Study
 from plot_scales import families
+from report.controls import of_slope
 from report.facts import Run, cell, group, mean_settings, paired, pairs_of, values_of
 from report.inference import kept
 from report.measures import MEASURES
@@ -66,10 +67,10 @@ def lead(scale: float, classes: int) -> float:
 
 
 def of_the_same_slope(own_scale: float, members: dict[int, dict], plain: dict[float, dict[int, dict]]) -> dict | None:
-    """What Li-ArcFace without a margin has minus normalised softmax whose logit falls as steeply at a right angle, by s
-    where the line falls by 2 s / pi: that scale, and EER and Intra, paired by seed. None where there is none."""
-    scale = min(plain, key=lambda s: abs(math.log(s * math.pi / (2 * own_scale))), default=0.0)
-    if not math.isclose(scale, 2 * own_scale / math.pi, rel_tol=0.01):
+    """What Li-ArcFace without a margin has minus normalised softmax as steep at a right angle: that scale, and EER and
+    Intra, paired by seed. None where there is none."""
+    scale = of_slope(own_scale, plain)
+    if scale is None:
         return None
     return {"scale": f"{scale:g}", **{name: paired(members, plain[scale], MEASURES[name])
                                       for name in ("eer", "intra")}}  # fmt: skip

@@ -2,6 +2,9 @@
 
 import json
 
+import pytest
+
+import study
 from report import content, controls, facts
 from report_helpers import groups_of, run
 
@@ -15,7 +18,8 @@ def test_margins_at_another_scale_have_rows_after_the_scale_without_one(tmp_path
     for loss, error in (("norm-softmax", 0.05), ("arcface", 0.05), ("softmax", 0.1)):
         for seed in range(2):
             stored(tmp_path, "", loss=loss, seed=seed, verification={"eer": error})
-    stored(tmp_path, "-scale=32", loss="norm-softmax", scale=32.0, verification={"eer": 0.12})
+    for scale, error in (("32", 0.12), ("4", 0.06)):
+        stored(tmp_path, f"-scale={scale}", loss="norm-softmax", scale=float(scale), verification={"eer": error})
     for loss, error, m2, m3 in (("arcface", 0.08, 0.5, 0.0), ("cosface", 0.09, 0.0, 0.35)):
         own = {"scale": 32.0, "m2": m2, "m3": m3, "verification": {"eer": error}}
         stored(tmp_path, f"-scale=32-margin={m2 or m3}", loss=loss, **own)
@@ -23,13 +27,15 @@ def test_margins_at_another_scale_have_rows_after_the_scale_without_one(tmp_path
     other = run("norm-softmax", dataset="cifar10", part="control")  # of that scale, but of other data
     (tmp_path / "cifar10-norm-softmax-512d-seed0-scale=16.json").write_text(json.dumps(other))
     rows = content.content(tmp_path)["main"]["mnist"]["by_scale"]
+    assert [row["recipe"] for row in rows] == [False, True, False, False, False, False]
     found = [(row["title"], row["scale"], row["own"], row["cells"][-1]["mean"]) for row in rows]
     assert found == [
-        ("Norm-softmax", "16", False, "5.00"), ("Norm-softmax", "32", False, "12.00"),
+        ("Norm-softmax", "4", False, "6.00"), ("Norm-softmax", "16", False, "5.00"),
+        ("Norm-softmax", "32", False, "12.00"),
         ("ArcFace", "32", True, "8.00"), ("CosFace", "32", True, "9.00"), ("ArcFace", "16", False, "5.00"),
     ]  # fmt: skip
     assert [row["minus_own"] and row["minus_own"]["mean"] for row in rows] == [
-        None, "+7.000", "+3.000", "+4.000", "0.000"
+        "+1.000", None, "+7.000", "+3.000", "+4.000", "0.000"
     ]  # fmt: skip
 
 
@@ -63,6 +69,11 @@ def test_both_variants_are_among_what_holm_corrects_for(tmp_path):
     assert one["corrected"]["nsl"]["tested"] == 2 and one["corrected"]["nsl"]["above"] == ["CM2"]
     assert one["corrected"]["nsl_eer"] == {"tested": 2, "kept": ["CM2"], "above": ["CM2"], "unpaired": ["CM2"]}
     assert one["corrected"]["arcface_eer"]["kept"] == ["Li-ArcFace without margin"]
+    for path in tmp_path.glob("*-margin=cm2.json"):
+        found = json.loads(path.read_text())
+        path.write_text(json.dumps(found | {"verification": found["verification"] | {"eer": 0.05}}))
+    one = content.content(tmp_path)["main"]["mnist"]
+    assert one["corrected"]["nsl"]["above"] == ["CM2"] and one["corrected"]["nsl_eer"]["kept"] == []
     for path in tmp_path.glob("*-margin=*.json"):  # made where the table was not
         path.write_text(json.dumps(json.loads(path.read_text()) | {"device": "cuda, NVIDIA H200"}))
     assert content.content(tmp_path)["main"]["mnist"]["corrected"]["softmax"]["tested"] == 2
@@ -162,13 +173,34 @@ def test_larger_networks_are_parts_of_their_own_told_in_the_order_of_their_size(
     own = {"wider": ([4, 5, 6], 14, 0.98), "largest": ([8, 9, 10], 28, 0.99)}
     runs = [
         facts.Run("mnist", "arcface", 512, seed, "", "",
-                  run("arcface", seed, right, part=part, depth=3, widths=widths, epochs=epochs, averaging=0.9))
+                  run("arcface", seed, right, part=part, depth=3, widths=widths, epochs=epochs, averaging=epochs / 100))
         for part, (widths, epochs, right) in reversed(own.items()) for seed in range(2)
     ]  # fmt: skip
     others = [
         facts.Run("mnist", "arcface", 512, seed, "", "", run("arcface", seed, 0.5, part="main")) for seed in range(3)
     ]
     found = controls.larger([*others, *runs], "mnist")
-    told = [(one["net"], one["depth"], one["epochs"], one["accuracy"]["mean"], one["accuracy"]["n"]) for one in found]
-    assert told == [("4/5/6", 3, 14, "98.00", 2), ("8/9/10", 3, 28, "99.00", 2)]
+    told = [(one["net"], one["depth"], one["epochs"], one["averaging"], one["accuracy"]["mean"]) for one in found]
+    assert told == [("4/5/6", 3, 14, 0.14, "98.00"), ("8/9/10", 3, 28, 0.28, "99.00")]
+    assert [one["accuracy"]["n"] for one in found] == [2, 2]
+    of_study = {part: [one for one in study.study() if one.part == part] for part in own}
+    assert [one["planned"] for one in found] == [len(part) for part in of_study.values()]
     assert controls.larger(others, "mnist") == [] and controls.larger(runs, "cifar10") == []
+
+
+@pytest.mark.parametrize(("own_scale", "wanted"), [(4.0, 2.55), (8.0, 5.1), (16.0, None), (2.0, None)])
+def test_a_scale_has_the_slope_of_a_line_or_is_passed_over(own_scale, wanted):
+    """2 s / pi: 2.546, 5.093, 10.186, 1.273."""
+    assert controls.of_slope(own_scale, [1.3, 2.4, 2.55, 2.6, 5.1, 10.0]) == wanted
+    assert controls.of_slope(own_scale, []) is None
+
+
+@pytest.mark.parametrize(("dataset", "averaging", "own"), [("mnist", 0.995, False), ("cifar10", 0.995, True),
+                                                           ("cifar10", 0.9, False)])  # fmt: skip
+def test_more_training_says_whether_its_mean_of_the_weights_is_the_recipe_s(dataset, averaging, own):
+    name = f"epochs=40-averaging={averaging}"
+    runs = [facts.Run(dataset, "arcface", 512, seed, "", name,
+                      run("arcface", seed, dataset=dataset, epochs=40, averaging=averaging))
+            for seed in range(2)]  # fmt: skip
+    found = controls.longer(runs, dataset)
+    assert (found["epochs"], found["averaging"], found["own_averaging"]) == (40, averaging, own)

@@ -28,7 +28,8 @@ def runs():
         found.append(stored("softmax", seed, 0.95 + off, 0.05 + off, rank_1=0.97 - off))
         found.append(stored("norm-softmax", seed, 0.95 + off, 0.05 - off, rank_1=0.93 + 2 * off))
         found.append(stored("arcface", seed, 0.95 - off, 0.025 + off, rank_1=0.93 - off))
-        found.append(stored("norm-softmax", seed, 0.95, 0.01 + off, "scale=4", scale=4.0, part="control"))
+        tight = {"angles": {"train": {"w_ec": 1.0}, "test": {"intra": 2.0 + off}}, "part": "control"}
+        found.append(stored("norm-softmax", seed, 0.95, 0.01 + off, "scale=4", scale=4.0, **tight))
         found.append(stored("norm-softmax", seed, 0.95, 0.02 + off, "scale=2", scale=2.0, part="control"))
         found.append(stored("norm-softmax", seed, 0.95, 0.09 + off, "scale=64", scale=64.0, part="control"))
     return found
@@ -41,8 +42,10 @@ def test_a_column_says_by_what_a_step_is_better_and_worse(runs):
     assert normalising["worse"] == ["rank_1"] and "accuracy" in normalising["undecided"]
     assert margin["better"] == ["eer", "auc"] and margin["worse"] == []
     assert (scale["from"], scale["to"]) == ("16", "4")  # the largest of those that are smaller
-    cell = margin["cells"][found["order"].index("eer")]
+    cell = margin["cells"]["eer"]
     assert cell["mean"] == "−2.50" and cell["verdict"] == "lower"
+    assert scale["cells"]["intra"]["mean"] == "−3.0" and "intra" not in found["order"]
+    assert (found["titles"]["rank_1"], found["names"]["rank_1"], found["names"]["eer"]) == ("Rank-1", "rank-1", "EER")
     assert by_measure.by_measure(runs, "cifar10") is None
 
 
@@ -58,11 +61,11 @@ def test_where_margins_were_run_at_another_scale_the_steps_go_there(runs):
         if (one.loss, one.extra) == ("softmax", ""):
             one.facts["verification"]["eer"] += 0.01
     found = by_measure.by_measure(runs, "mnist")
-    columns, eer = {one["key"]: one for one in reversed(found["columns"])}, found["order"].index("eer")
+    columns = {one["key"]: one for one in reversed(found["columns"])}
     of_cosface = [(one["key"], one["shown"]) for one in found["columns"] if one.get("loss") == "CosFace"]
     assert of_cosface == [("margin-at", False), ("instead", False)]
     assert (columns["scale"]["from"], columns["scale"]["to"]) == ("64", "16")
-    means = {key: one["cells"][eer]["mean"] for key, one in columns.items()}
+    means = {key: one["cells"]["eer"]["mean"] for key, one in columns.items()}
     assert means == {
         "normalising": "−1.00", "margin": "−2.50", "normalising-longer": "0.00", "scale": "−4.00",
         "normalising-at": "+3.00", "margin-at": "−2.00", "instead": "+2.00",
@@ -72,6 +75,25 @@ def test_where_margins_were_run_at_another_scale_the_steps_go_there(runs):
     assert (columns["margin-at"]["loss"], columns["margin-at"]["scale"], columns["instead"]["to"]) == (
         "ArcFace", "64", "16"
     )  # fmt: skip
+
+
+def test_margins_at_two_scales_are_set_against_none_at_their_own(runs):
+    for seed, off in enumerate((0.0, 0.001, -0.001)):
+        for scale, loss, eer in ((64.0, "cosface", 0.06), (4.0, "arcface", 0.02)):
+            own = {"scale": scale, "m2": 0.5, "part": "control"}
+            runs.append(stored(loss, seed, 0.95, eer + off, f"scale={scale:g}-margin=0.5", **own))
+    found = [one for one in by_measure.by_measure(runs, "mnist")["columns"] if one["key"] in ("scale", "margin-at")]
+    one_scale = {one["from"] if one["key"] == "scale" else one["scale"] for one in found}
+    assert [one["key"] for one in found] == ["scale", "margin-at"] and len(one_scale) == 1
+
+
+def test_steps_that_the_table_does_not_show_are_no_table(runs):
+    rest = [one for one in runs if (one.loss, one.extra, one.seed) == ("norm-softmax", "", 0)]
+    more = {"epochs": 20, "part": "longer"}
+    for seed in range(2):
+        for loss in ("softmax", "norm-softmax"):
+            rest.append(stored(loss, seed, 0.95 + seed / 1000, 0.05, "epochs=20-averaging=0.9", **more))
+    assert by_measure.by_measure(rest, "mnist") is None
 
 
 def test_a_single_seed_is_no_verdict(runs):
