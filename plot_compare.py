@@ -310,7 +310,8 @@ def embedding_size(study: Study, dataset: str = "mnist", loss: str = "arcface") 
     return Drawn(
         figure,
         f"{data_title(groups[sizes[0]][0])}, {LOSSES[loss].title}, {seeds_of(counts)}: test accuracy (grey: each run, "
-        "diamonds: mean) and angles (Intra, Inter: of test images) against the embedding's size (logarithmic). "
+        "diamonds: mean) and angles (Intra, Inter: of test images; W-Inter: of a class weight to the nearest other) "
+        "against the embedding's size (logarithmic). "
         f"The highest mean is {accuracies[best]:.2f} % at {best} dimensions"
         f"{''.join(f', beside {other}' for other in large)}; runs of one size lie up to {spread:.2f} points apart. "
         "Scale, margin and learning rate follow the recipe, which has its own for two and three dimensions: no line "

@@ -57,6 +57,7 @@ def draw_cost(cost: dict[str, dict[int, dict]], head: dict) -> Drawn:
         f"Cost of the heads alone on a batch of {head['batch']} embeddings of {head['embedding_dim']} dimensions "
         f"({machine.get('processor', 'unknown processor')}, {machine.get('threads', '?')} threads): median time of a "
         "forward and backward pass by number of classes (logarithmic scale; a median of times, whereas the report's "
-        "table has medians of ratios within an alternation), and peak memory at the largest number. "
+        "table has medians of ratios within an alternation), and peak memory above what the weights "
+        "take at the largest number. "
         "Last: a linear layer with cross-entropy, and another library's ArcFaceLoss.",
     )

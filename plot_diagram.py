@@ -51,7 +51,8 @@ def head_in_network() -> Drawn:
     figure.tight_layout()
     return Drawn(
         figure,
-        "The head's place in the network; B: images in a batch, d: dimensions of the embedding, C: classes. The head "
+        "The head's place in the network; CNN: the convolutional network, B: images in a batch of c channels, "
+        "h by w pixels, d: dimensions of the embedding, C: classes. The head "
         "holds one weight vector a class and sees the labels; the CNN does not. "
         "While training it replaces the target's cosine by ψ(θ) and scales all by s; in use there are no labels and no "
         "margin: the largest cosine names the class, and two images are compared by the cosine of their embeddings. "

@@ -12,7 +12,7 @@ from matplotlib.patches import Wedge
 
 from plot_data import Drawn, Study
 from plot_sphere import best_view, draw_space, draw_sphere
-from plot_style import HALO, channels, class_colour, data_title, loss_title, name_size
+from plot_style import HALO, channels, class_colour, dark, data_title, loss_title, name_size
 from runs import BAD_CONTENT, STORE_ANEW, RunError
 from unit_vectors import unit
 
@@ -196,8 +196,8 @@ def _spread(angles: np.ndarray, rooms: np.ndarray) -> np.ndarray:
 
 def label(axes, place: np.ndarray, names: list[str], *group: int, box: bool = False, part: float = 1.0) -> None:
     """Names of one class or several, side by side, each in its colour. part: of their usual size, in a small panel."""
-    styles = [{"color": class_colour(c), "weight": "bold", "path_effects": HALO, "fontsize": part * name_size(names[c])}
-              for c in group]  # fmt: skip
+    look = {"weight": "bold", "path_effects": HALO}
+    styles = [look | {"color": dark(class_colour(c)), "fontsize": part * name_size(names[c])} for c in group]
     if len(group) > 1:
         texts: list[Artist] = [TextArea(names[c], textprops=style) for c, style in zip(group, styles, strict=True)]
         row = HPacker(children=texts, pad=0, sep=2 * part)
@@ -294,15 +294,14 @@ def grid(study: Study, dataset: str, dim: int) -> Drawn:
     inside = "class weights inward" + (
         " with the first letters of their names" if long and initials(panels[0].classes) else ""
     )
-    joint = any(len(g) > 1 for p in panels for g in _together(unit(p.weights), initials(p.classes) or p.classes))
     flat = (
         f"Upper of each pair: the embeddings as they are, with a ray along each class weight{led}. Lower: their "
         "directions as a histogram around the circle (square-root heights, so that the few between classes show; each "
         f"on its own scale, the highest class behind), {inside}."
-        f"{' Names side by side share nearly one direction.' if joint and dim == 2 else ''}"
     )
     sphere = (
-        "Embeddings scaled to length 1, all seen from one side, the far side fainter; a labelled ray along each class "
+        "Embeddings scaled to length 1, all seen from one side, the far side fainter, its names in italics; a "
+        "labelled ray along each class "
         "weight, a ringed dot at each class centre, the mean direction of its test images. Points near the rim look "
         "denser than they are."
     )

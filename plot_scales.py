@@ -10,7 +10,7 @@ import numpy as np
 from choices import LOSSES, Margins
 from plot_compare import equal_error, same_recipe
 from plot_data import Drawn, NotStored, Study, margins_in, most_alike, seeds_of
-from plot_style import HALO, data_title, log_ticks, loss_style, margin_texts
+from plot_style import HALO, dark, data_title, log_ticks, loss_style, margin_texts
 from plot_tables import key_of
 
 PARTS = ("main", "control", "scale")  # of the study: what follows the recipe but for scale and margin
@@ -106,14 +106,19 @@ def scales(study: Study) -> Drawn:
     figure.legend(handles, names, loc="lower center", ncols=5, fontsize=7.5, columnspacing=1.4, handlelength=1.6)
     figure.suptitle(f"{data_title(first)}, 512 dimensions", fontsize=10)
     figure.tight_layout(rect=(0, 0.05, 1, 1))
-    beside = f" Diamonds: means of {', '.join(others)} in the main table." if others else ""
+    beside = (
+        f" Diamonds: means of {', '.join(others)} in the main table, named where they lie apart from the rest."
+        if others
+        else ""
+    )
     return Drawn(
         figure,
         f"{data_title(first)}, 512 dimensions, {first['epochs']} epochs, "
         f"{seeds_of({str(at): runs for at, runs in enumerate(runs_at)})}: Intra, the mean angle of "
         "a test image to its class mean, Inter, the mean over classes of the smallest angle of their mean to another, "
         "and the equal error rate over all pairs of test images, by scale; and the last against the first, with the "
-        "scale beside each mean. Lines join means, small marks (in the other panels) are runs; all axes but Inter's "
+        "scale beside the means at whole scales. Lines join means, small marks (in the other panels) are runs; all "
+        "axes but Inter's "
         "are logarithmic."
         f"{beside}{f' In the last panel errors over {MOST * min(errors):.1f} % are cut off and named.' if cut else ''}",
     )
@@ -135,8 +140,8 @@ def _draw_lines(axes, found: list[Family], read_x: Callable | None, read_y: Call
                     [s] * len(runs), [read_y(f) for f in runs], **look, markersize=3, linestyle="none", alpha=0.45
                 )
             elif s % 1 == 0:  # those between would crowd it, as the runs would
-                axes.annotate(f"{s:g}", mean, BESIDE[family.loss], textcoords="offset points", fontsize=7.5,
-                              color=look["color"], path_effects=HALO, annotation_clip=True)  # fmt: skip
+                axes.annotate(f"{s:g}", mean, BESIDE[family.loss], textcoords="offset points", fontsize=8,
+                              color=dark(look["color"]), path_effects=HALO, annotation_clip=True)  # fmt: skip
 
 
 def _name_the_cut(axes, found: list[Family]) -> None:
@@ -153,7 +158,7 @@ def _name_the_cut(axes, found: list[Family]) -> None:
                 leaving.append((across, ", ".join(above), family.loss))
     for i, (across, words, loss) in enumerate(sorted(leaving)):
         axes.annotate(f"{words} ↑", (across, top), (-5, -9 - 11 * i), textcoords="offset points", fontsize=7.5,
-                      ha="right", color=loss_style(loss)["color"], path_effects=HALO)  # fmt: skip
+                      ha="right", color=dark(loss_style(loss)["color"]), path_effects=HALO)  # fmt: skip
 
 
 def _draw_others(axes, study: Study, found: list[Family]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from metrics import class_centres
-from plot_style import HALO, class_colour, name_size
+from plot_style import HALO, class_colour, dark, name_size
 from unit_vectors import unit
 
 MOST_APART = 20  # names on one sphere
@@ -84,8 +84,8 @@ def _draw_rays(
         shade = 0.4 if fainter and direction @ view <= 0 else 1.0
         ray = np.stack((np.zeros(3), ends[0] * reach * direction)).T
         axes.plot(*ray, color=class_colour(c), linewidth=width, alpha=shade)
-        style = {"color": class_colour(c), "ha": "center", "va": "center", "weight": "bold", "zorder": 1000}
-        style["alpha"] = min(1.0, shade + 0.2)  # a far class's name must not pass for that of the heap before it
+        style = {"color": dark(class_colour(c)), "ha": "center", "va": "center", "weight": "bold", "zorder": 1000}
+        style["style"] = "italic" if shade < 1 else "normal"  # it must not pass for that of the heap before it
         size, place = name_size(points.classes[c]), reach * (ends[1] * direction + higher * up)
         axes.text(*place, points.classes[c], fontsize=size, path_effects=HALO, **style)
 

@@ -13,7 +13,9 @@ matplotlib.use("Agg")
 warnings.filterwarnings("ignore", "Glyph .* missing from")  # `save` says it once
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib import font_manager
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
@@ -61,6 +63,21 @@ def class_colour(index: int) -> str:
     return CLASS_COLOURS[index % len(CLASS_COLOURS)]
 
 
+def dark(colour: str) -> str:
+    """A colour mixed with black where it is too light for small print on white: W3C's contrast of 4.5 at least."""
+    rgb = np.array(to_rgb(colour))
+    while 1.05 / (luminance(rgb) + 0.05) < 4.5:
+        rgb *= 0.97
+    red, green, blue = rgb
+    return to_hex((red, green, blue))
+
+
+def luminance(rgb: np.ndarray) -> float:
+    """Relative luminance, from 0 to 1, of sRGB values from 0 to 1 (w3.org/TR/WCAG22/#dfn-relative-luminance)."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
 def loss_style(loss: str) -> dict:
     """Colour and line of a loss, the same in every figure; lines differ too, for print in black."""
     index = list(LOSSES).index(loss)
@@ -72,10 +89,10 @@ def loss_style(loss: str) -> dict:
 
 def log_ticks(axis, subs: tuple[float, ...] = (1, 2, 5)) -> None:
     """Label a logarithmic axis once its limits are known: over less than two decades `subs` times each power of ten as
-    plain numbers, over less than three 1 and 3 times, over more the powers alone, as 10⁻³ without mathtext."""
+    plain numbers, over less than three 1, 2 and 5 times, over more the powers alone, as 10⁻³ without mathtext."""
     low, high = axis.get_view_interval()
     if high < 1000 * low:
-        axis.set_major_locator(LogLocator(subs=subs if high < 100 * low else (1, 3)))
+        axis.set_major_locator(LogLocator(subs=subs if high < 100 * low else (1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_locator(NullLocator())
         return

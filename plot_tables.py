@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
+from decimal import ROUND_HALF_UP, Decimal
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,7 +27,7 @@ FIGURES = (
     ("TAR@1e-3, %", "tar_at_far_0.001", 2),
     ("MAP@R, %", "map_at_r", 2),
 )
-TIES = 9  # digits kept before rounding to a table's: 90.015 comes out as one or the other by the order of a sum
+TIES = 9  # digits kept before rounding to a table's: the sum of a mean ends a little above or below its tie
 COLUMNS = ("Loss", "d", "epochs", "seeds", "head, %", *(title for title, _, _ in FIGURES))
 # Points of a table's text, note and title, and inches beside a column's: the study's tables fit A4 across.
 POINTS, SMALL, LARGE, PAD = 7.5, 6.5, 9.0, 0.06
@@ -174,12 +175,21 @@ def _percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
 
 
+def rounded(value: float, digits: int, sign: str = "") -> str:
+    """A number as text, ties away from zero as on paper, 89.175 as '89.18' (binary floats have it below the tie);
+    sign '+': of what is not negative, too."""
+    if not np.isfinite(value):
+        return str(value)
+    exact = Decimal(repr(round(float(value), TIES)))
+    return f"{exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):{sign}f}"
+
+
 def cell_text(value: dict, digits: int) -> str:
     """A `spread` as text: '6.4 ± 0.1', '6.4' of one value, '–' of none."""
     if value["mean"] is None:
         return "–"
-    mean, std = (None if value[name] is None else round(value[name], TIES) for name in ("mean", "std"))
-    return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if std is not None else "")
+    spread = "" if value["std"] is None else f" ± {rounded(value['std'], digits)}"
+    return rounded(value["mean"], digits) + spread
 
 
 def head_cell(row: dict) -> str:

@@ -91,8 +91,9 @@ def decision_margins() -> Drawn:
         "Decision margins of the binary case, at the papers' margins (m₂ in radians: 0.5 is 28.6°). Blue: ψ(θ₁) > "
         "cos θ₂, the loss is content that the sample is of class 1; orange: the same for class 2; white: neither, "
         "the margin that training must empty. ArcFace's is the same angle everywhere, CosFace's is the same "
-        f"cosine, SphereFace's (m₁ = {LOSSES['sphereface'].margins.m1:g}) vanishes at θ = 0. Softmax has no margin, "
-        "and its boundary moves with the lengths of the weights.",
+        f"cosine, SphereFace's (m₁ = {LOSSES['sphereface'].margins.m1:g}) vanishes at θ = 0. Softmax has no margin: "
+        f"its boundary, here |W₁| cos θ₁ = {ratio:g} |W₁| cos θ₂, moves with the lengths of the weights. Dotted: equal "
+        "angles.",
     )
 
 
@@ -159,7 +160,7 @@ def scale_bound() -> Drawn:
         "Least scale at which the probability P can be reached on every class weight: "
         "s ≥ (C − 1)/C · ln((C − 1) P / (1 − P)), CosFace Eq. 6. "
         "The bound is tight only when the centres can form a simplex (C ≤ d + 1); in fewer dimensions "
-        f"more is needed, for ten classes on the circle at P = 0.9 {circle:.1f} instead of {least:.2f}.",
+        f"more is needed: for ten classes and P = 0.9, {circle:.1f} on the circle and {least:.2f} on a simplex.",
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from choices import LOSSES
 from plot_data import Drawn, NotStored, Study, head_accuracy, seeds_of
 from plot_style import CLASS_COLOURS, data_title, log_ticks, loss_style
+from plot_tables import rounded
 
 BLUE, ORANGE = CLASS_COLOURS[:2]
 DEGREES = np.arange(180) + 0.5
@@ -78,7 +79,8 @@ def time_to_accuracy(study: Study) -> Drawn:
         log_ticks(axes.xaxis)
         log_ticks(axes.yaxis, (1, 1.5, 2, 3, 5, 7))
         axes.grid(alpha=0.3)
-    panels.flat[0].set_ylabel("test error, %")
+    for axes in panels.flat:
+        axes.set_ylabel("test error, %")
     figure.tight_layout()
     machines = {data_title(runs[0]): f"{runs[0]['device']}, {runs[0]['precision']}" for runs in found}
     if len(set(machines.values())) == 1:
@@ -153,7 +155,7 @@ def roc(study: Study, dataset: str) -> Drawn:
             sets.append((title, measured, part))
     if not sets:
         raise NotStored(f"ROC points of runs on {dataset}")
-    shape = (2.3 * len(sets) + 0.3, 2.8) if len(sets) > 1 else (5.4, 3.8)
+    shape = (2.4 * len(sets) + 0.3, 3.2) if len(sets) > 1 else (5.4, 4.2)
     figure, panels = plt.subplots(1, len(sets), figsize=shape, squeeze=False)
     pairs, few = [], []
     for axes, (title, groups, part) in zip(panels.flat, sets, strict=True):
@@ -168,16 +170,17 @@ def roc(study: Study, dataset: str) -> Drawn:
         few.append(10 / count > LEAST_FAR)
         if few[-1]:
             axes.axvline(10 / count, color="black", linewidth=0.7, linestyle=":")
-        axes.set(xscale="log", xlim=(LEAST_FAR, 1), xlabel="false accept rate")
+        axes.set(xscale="log", xlim=(LEAST_FAR, 1), xlabel="false accept rate, a share")
         log_ticks(axes.xaxis)
         axes.set(yscale="log", ylim=(10 ** np.floor(np.log10(max(least, LEAST_REFUSED))), 100))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_title(title, fontsize=9)
         axes.grid(alpha=0.3)
-    panels.flat[0].set_ylabel("100 − true accept rate, %")
-    panels.flat[-1].legend(fontsize=7, loc="lower left", labelspacing=0.2)
+        axes.set_ylabel("100 − true accept rate, %")
+    names, texts = panels.flat[0].get_legend_handles_labels()
+    figure.legend(names, texts, fontsize=8, loc="lower center", ncols=4, handlelength=3)
     figure.suptitle(f"{data_title(next(iter(sets[0][1].values()))[0])}, 512 dimensions", fontsize=10)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.13, 1, 1))
     told = [f"{title}: {count} different-class pairs, {seeds_of(groups)}"
             for (title, groups, _), count in zip(sets, pairs, strict=True)]  # fmt: skip
     notes = " Left of a dotted line fewer than ten pairs decide." if any(few) else ""
@@ -186,7 +189,8 @@ def roc(study: Study, dataset: str) -> Drawn:
         f"{data_title(next(iter(sets[0][1].values()))[0])}, 512 dimensions: verification by cosine over all pairs of "
         f"test images ({'; '.join(told)}). "
         "Share of same-class pairs that a threshold refuses, mean over seeds, against the share of others that it "
-        f"accepts, both on logarithmic axes; lower is better.{notes}",
+        f"accepts, both on logarithmic axes{', the first from a lower one' if len(sets) > 1 else ''}; lower is better."
+        f"{notes}",
     )
 
 
@@ -252,11 +256,11 @@ def confusion(study: Study, dataset: str) -> Drawn:
         for (i, j), value in np.ndenumerate(counts):
             if value >= 0.5:
                 dark = i != j and wrong[i, j] > 0.4 * wrong.max()
-                axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=6.5,
+                axes.text(j, i, rounded(value, 0), ha="center", va="center", fontsize=7.2,
                           color="white" if dark else "black", weight="bold" if i == j else "normal")  # fmt: skip
         names = groups[loss][0]["classes"]
-        axes.set_xticks(range(len(names)), names, fontsize=7, rotation=90 if long else 0)
-        axes.set_yticks(range(len(names)), names, fontsize=7)
+        axes.set_xticks(range(len(names)), names, fontsize=8, rotation=90 if long else 0)
+        axes.set_yticks(range(len(names)), names, fontsize=8)
         axes.set(xlabel="predicted", title=LOSSES[loss].title)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)

@@ -17,7 +17,7 @@ from choices import LOSSES
 from plot_data import LEVEL, Study, half_width, minus, most_alike, seed_pairs
 from plot_data import SHARED as SAME_RECIPE
 from plot_style import data_title, settings_text
-from plot_tables import TIES, key_of, spread, with_mean_scale
+from plot_tables import key_of, rounded, spread, with_mean_scale
 from report.measures import MEASURES, Measure
 
 DATASETS = ("mnist", "cifar10")
@@ -97,8 +97,7 @@ def set_aside(runs: Iterable[Run]) -> list[str]:
 
 def number(value: float, digits: int, signed: bool = False) -> str:
     """A number as text with a true minus sign; what rounds to nothing has no sign."""
-    value = round(value, TIES)
-    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    text = rounded(value, digits, "+" if signed else "")
     if not text.strip("+-0."):
         text = text.lstrip("+-")
     return text.replace("-", MINUS)

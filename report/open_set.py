@@ -45,18 +45,20 @@ def with_margin(groups: dict) -> dict:
     return {loss: members for loss, members in groups.items() if LOSSES[loss].own_margin}
 
 
-def extremes(groups: dict) -> dict[str, str] | None:
-    """The loss with the lowest mean EER on the trained classes and the one with the highest on the unseen ones."""
+def extremes(groups: dict) -> dict[str, dict[str, str]] | None:
+    """The loss with the lowest mean EER on the trained classes and the one with the highest on the unseen ones, with
+    that rate in per cent."""
     trained, unseen = {}, {}
     for loss, members in groups.items():
         of_trained = [facts.get("verification_trained_classes", {}).get("eer") for facts in members.values()]
         of_unseen = values_of(members, MEASURES["eer"])
         if of_unseen and None not in of_trained:
-            trained[loss], unseen[loss] = fmean(of_trained), fmean(of_unseen.values())
+            trained[loss], unseen[loss] = 100 * fmean(of_trained), fmean(of_unseen.values())
     if len(trained) < 2:
         return None
-    return {"lowest_trained": LOSSES[min(trained, key=lambda loss: trained[loss])].title,
-            "highest_unseen": LOSSES[max(unseen, key=lambda loss: unseen[loss])].title}  # fmt: skip
+    lowest, highest = min(trained, key=lambda loss: trained[loss]), max(unseen, key=lambda loss: unseen[loss])
+    return {"lowest_trained": {"title": LOSSES[lowest].title, "eer": number(trained[lowest], 2)},
+            "highest_unseen": {"title": LOSSES[highest].title, "eer": number(unseen[highest], 2)}}  # fmt: skip
 
 
 def open_tables(held_out: dict[str, dict[str, dict]]) -> list[dict[str, Any]]:

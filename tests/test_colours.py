@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from choices import LOSSES
-from plot_style import CLASS_COLOURS, loss_style
+from plot_style import CLASS_COLOURS, dark, loss_style
 
 # Machado, Oliveira and Fernandes 2009, Table 1, severity 1.0, on linear RGB.
 EYES = {
@@ -35,3 +35,12 @@ def test_no_two_colours_look_alike(colours, eye):
     nearest = min(np.linalg.norm(seen(a, eye) - seen(b, eye)) for a, b in itertools.combinations(colours, 2))
     assert nearest > 16
     assert max(seen(colour, eye)[0] for colour in colours) < 75  # on white paper
+
+
+@pytest.mark.parametrize("colour", ["#FFFFFF", *CLASS_COLOURS])
+def test_names_in_small_print_stand_out_from_white(colour):
+    """WCAG's contrast of 4.5 is a lightness of 49.9; a colour of it or darker stays, another keeps its hue."""
+    before, after = seen(colour, "all cones")[0], seen(dark(colour), "all cones")[0]
+    assert after == before if before <= 49.9 else 48 < after <= 49.9
+    parts = np.array(to_rgb(dark(colour))) / np.maximum(to_rgb(colour), 1e-9)
+    assert np.ptp(parts[np.array(to_rgb(colour)) > 0.05]) < 0.02 if colour != "#000000" else True

@@ -169,7 +169,9 @@ def test_what_twice_the_epochs_buy():
         {loss: values(loss, name, *ACCURACY, dataset="cifar10") for loss in losses}
         for name in ("-epochs=20-averaging=0.995", "")
     )
-    (a, b), (c, d), (e, f) = ((fmean(usual[loss].values()), fmean(longer[loss].values())) for loss in losses)
+    (a, b), (c, d), (e, f) = (  # a hair more: a tie is rounded up, as on paper
+        (fmean(usual[loss].values()) + 1e-9, fmean(longer[loss].values()) + 1e-9) for loss in losses
+    )
     assert (
         f"take ArcFace from {a:.2f} to {b:.2f} % on CIFAR-10 (JPEG copy), normalised softmax from {c:.2f} to {d:.2f} % "
         f"and softmax from {e:.2f} to {f:.2f} %, without a clear difference between the three."

@@ -119,6 +119,7 @@ def test_the_whole_content_of_a_full_study(tmp_path):
 
 @pytest.mark.parametrize(("value", "digits", "signed", "shown"), [
     (-0.004, 2, True, "0.00"), (0.005001, 2, True, "+0.01"), (-1.5, 1, False, "−1.5"), (99.6, 2, False, "99.60"),
+    (89.175, 2, False, "89.18"), (0.5, 0, False, "1"), (-0.125, 2, True, "−0.13"), (float("nan"), 1, False, "nan"),
 ])  # fmt: skip
 def test_numbers_as_text(value, digits, signed, shown):
     assert facts.number(value, digits, signed) == shown

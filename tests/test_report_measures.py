@@ -132,7 +132,7 @@ def test_the_floor_is_the_errors_of_tight_runs():
     short = stored("arcface", 3, 0.99, 0.2, "epochs=2", part="sensitivity")
     short.facts["angles"]["test"]["intra"] = 8.0
     found = by_measure.error_floor([*tight, wide, short], "mnist")
-    assert (found["ratio"], found["sd"], found["n"]) == ("0.62", "0.18", "2")
+    assert (found["ratio"], found["sd"], found["n"]) == ("0.63", "0.18", "2")  # 0.625
     assert by_measure.error_floor([*tight[:1], wide], "mnist") is None
 
 

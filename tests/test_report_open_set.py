@@ -80,7 +80,9 @@ def test_the_loss_best_on_trained_classes_and_worst_on_the_others():
     for loss, error in (("softmax", 0.005), ("arcface", 0.003), ("adacos", 0.002)):
         for facts in groups[loss].values():
             facts["verification_trained_classes"] = {"eer": error}
-    assert open_set.extremes(groups) == {"lowest_trained": "AdaCos", "highest_unseen": "AdaCos"}
+    found = open_set.extremes(groups)
+    assert found["lowest_trained"] == {"title": "AdaCos", "eer": "0.20"}
+    assert found["highest_unseen"] == {"title": "AdaCos", "eer": "21.00"}
 
 
 def test_what_a_correction_over_splits_leaves():

@@ -77,7 +77,7 @@ def test_networks_tried_are_told_beside_the_one_in_use(tmp_path):
              for one in network_search(tmp_path)]  # fmt: skip
     assert [one["usual"] for one in network_search(tmp_path)] == [True, False, True, True, False, False]
     assert found == [
-        ("32/64/128", 2, 14, 0.995, 2, "8"), ("1/2/3", 3, 14, 0.995, 2, "4"), ("32/64/128", 2, 28, 0.995, 1, "9"),
+        ("32/64/128", 2, 14, 0.995, 2, "9"), ("1/2/3", 3, 14, 0.995, 2, "4"), ("32/64/128", 2, 28, 0.995, 1, "9"),
         ("32/64/128", 2, 28, 0.999, 1, "5"), ("4/5/6", 2, 28, 0.995, 1, "9"), ("4/5/6", 2, 28, 0.999, 1, "5"),
     ]  # fmt: skip
 
