@@ -15,7 +15,6 @@ from recipes import CROWDED, Settings
 from report.by_measure import by_measure, error_floor, related
 from report.claims import claims, paper_angles, papers, scale_share
 from report.controls import (
-    VARIANTS,
     by_scale,
     controls_of,
     elsewhere,
@@ -135,11 +134,11 @@ def ten_fold(groups: dict) -> dict | None:
 def extras_of(runs: list[Run], dataset: str, groups: dict, controls: list[dict]) -> dict[str, dict[int, dict]]:
     """{title: {seed: metrics}} of what was run in the table's dimension beside the table, where the table was: the
     controls' scales, margins there, the variants and the runs along the scale."""
-    found = {f"Norm-softmax at {mean_settings(members)}": members for members in controls}
-    found |= {VARIANTS[name][2]: members for name, members in variants_of(runs, dataset).items()}
-    found |= {
-        f"{LOSSES[next(iter(m.values()))['loss']].title} at {mean_settings(m)}": m for m in margins_of(runs, dataset)
-    }
+    preset = variants_of(runs, dataset)
+    found = {"CM2": preset.pop("cm2")} if "cm2" in preset else {}
+    for members in (*controls, *preset.values(), *margins_of(runs, dataset)):
+        loss = next(iter(members.values()))["loss"]
+        found[f"{LOSSES[loss].title} at {mean_settings(members)}"] = members
     found |= scales_of(runs, dataset)
     tabled: dict[int, dict] = next(iter(groups.values()), {})
     return {title: members for title, members in found.items() if not elsewhere(members, tabled)}

@@ -71,14 +71,14 @@ def by_scale(groups: dict, controls: list[dict], margins: list[dict]) -> list[di
     return rows
 
 
-VARIANTS = {"cm2": ("combined", "margin=cm2", "CM2"), "line": ("li-arcface", "margin=0", "Li-ArcFace without margin")}
+VARIANTS = {"cm2": ("combined", "margin=cm2"), "line": ("li-arcface", "margin=0")}
 
 
 def variants_of(runs: list[Run], dataset: str) -> dict[str, dict]:
     """Groups of runs by the name in VARIANTS, those that were run: two losses once more with other margins, the
     combined form with ArcFace's second preset and Li-ArcFace without a margin."""
     found = {name: group(runs, dataset, extra).get(loss)
-             for name, (loss, extra, _) in VARIANTS.items()}  # fmt: skip
+             for name, (loss, extra) in VARIANTS.items()}  # fmt: skip
     return {name: members for name, members in found.items() if members}
 
 

@@ -64,11 +64,11 @@ def test_both_variants_are_among_what_holm_corrects_for(tmp_path):
         stored(tmp_path, "-margin=cm2", loss="combined", m1=0.9, m2=0.4, m3=0.15, **own)
         stored(tmp_path, "-margin=0", loss="li-arcface", **own)
     one = content.content(tmp_path)["main"]["mnist"]
-    both = ["CM2", "Li-ArcFace without margin"]
+    both = ["CM2", "Li-ArcFace at s = 16, no margin"]
     assert one["corrected"]["softmax"] == {"tested": 4, "kept": both, "above": both, "unpaired": both}
     assert one["corrected"]["nsl"]["tested"] == 2 and one["corrected"]["nsl"]["above"] == ["CM2"]
     assert one["corrected"]["nsl_eer"] == {"tested": 2, "kept": ["CM2"], "above": ["CM2"], "unpaired": ["CM2"]}
-    assert one["corrected"]["arcface_eer"]["kept"] == ["Li-ArcFace without margin"]
+    assert one["corrected"]["arcface_eer"]["kept"] == ["Li-ArcFace at s = 16, no margin"]
     for path in tmp_path.glob("*-margin=cm2.json"):
         found = json.loads(path.read_text())
         path.write_text(json.dumps(found | {"verification": found["verification"] | {"eer": 0.05}}))
