@@ -26,7 +26,7 @@ MARKS = ("<!-- results: written by experiments.py -->", "<!-- end of results -->
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "report" / "results"
 # Parts of the study; figures/ and the report have tables of the others.
-SHOWN_IN_README = ("main", "control", "longer", "wider")
+SHOWN_IN_README = ("main", "control", "longer", "wider", "largest")
 
 
 def stored_runs(results: Path) -> list[dict]:

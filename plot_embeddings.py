@@ -18,7 +18,7 @@ from runs import AGAIN, BAD_CONTENT, STORE_ANEW, RunError, read_arrays, read_jso
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "report" / "results"
 DATASETS = ("mnist", "cifar10")
-TABLE_PARTS = ("main", "control", "longer", "wider", "drawn")  # of the study: what follows the recipes
+TABLE_PARTS = ("main", "control", "longer", "wider", "largest", "drawn")  # of the study: what follows the recipes
 RECIPE_ONLY = re.compile(r"[a-z0-9]+-[a-z-]+-[23]d-seed\d+")  # other seeds of what is drawn, in whatever part
 
 
