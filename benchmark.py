@@ -1,10 +1,12 @@
 """Measure speed and memory, side by side with what a user would pick instead: python benchmark.py [PART ...]
 
 Every comparison alternates its sides (A B A B) in one process and gives the median of the ratios with their range,
-because a machine's speed drifts more than most differences. Parts: throughput, head, accuracy, evaluation, commands.
+because a machine's speed drifts more than most differences. Parts: throughput, head, memory, accuracy, evaluation,
+commands.
 Results go to report/results/benchmark.json, with the machine; a part measured again replaces its old figures only.
 """
 
+import gc
 import os
 import platform
 import shutil
@@ -17,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from importlib.metadata import version
+from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -131,28 +134,39 @@ def head_times(classes: int, rounds: int) -> dict:
     return alternate(sides, rounds)
 
 
-def head_memory(name: str, classes: int) -> float | None:
-    """Peak MB of a forward and backward pass above what the weights take; for a process of its own."""
+def allocated(name: str, classes: int) -> float:
+    """MB (2^20 bytes) that PyTorch has handed out at the worst moment of a head's forward and backward pass, above
+    weights and batch, its gradients included. Counted allocation by allocation: the same on every call, whatever else
+    the machine does, and however little it is beside what Python takes."""
+    os.environ["KINETO_LOG_LEVEL"] = "99"  # or the profiler reports its own start and end; read as PyTorch is imported
+    from torch.profiler import ProfilerActivity, profile
+
     import benchmark_sides as part
 
-    return peak_memory(part.head_loss(name, classes, *part.head_batch(classes)))
+    work = part.head_loss(name, classes, *part.head_batch(classes))
+    gc.collect()  # what goes while it counts would be taken off
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    steps = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(accumulate(steps)) / 2**20
+
+
+def memory(data_dir: Path, rounds: int, seconds: float) -> dict:
+    """What each head needs of memory, by number of classes."""
+    import benchmark_sides as part
+
+    by_classes = {str(classes): {name: allocated(name, classes) for name in part.HEADS} for classes in HEAD_CLASSES}
+    return {"batch": part.HEAD_BATCH, "embedding_dim": part.HEAD_DIM, "classes": by_classes}
 
 
 def head(data_dir: Path, rounds: int, seconds: float) -> dict:
-    """What the heads cost: beside a linear layer, by number of classes, and as a share of a training step.
-
-    Memory at the most classes alone: with fewer it drowns in what PyTorch itself takes.
-    """
+    """Time that the heads take: beside a linear layer, by number of classes, and as a share of a training step."""
     import benchmark_sides as part
 
     result: dict = {"batch": part.HEAD_BATCH, "embedding_dim": part.HEAD_DIM, "classes": {}, "share_of_step": {}}
     for classes in HEAD_CLASSES:
-        found = in_child(head_times, classes, rounds)
-        if classes == max(HEAD_CLASSES):
-            for name, entry in found.items():
-                if (memory := in_child(head_memory, name, classes)) is not None:
-                    entry["peak_mb"] = memory
-        result["classes"][str(classes)] = found
+        result["classes"][str(classes)] = in_child(head_times, classes, rounds)
     for _, (trainer, data) in trainers(data_dir):
         part.our_steps(trainer, 2)
         step = trainer.batch / part.our_steps(trainer, 12)
@@ -171,8 +185,8 @@ def evaluate_once(folder: str, data_dir: Path) -> tuple[float, float | None]:
     spent: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(shutil.copytree(folder, Path(scratch) / "run"))
-        memory = peak_memory(lambda: spent.append(timed(partial(evaluate_run, copy, data_dir, again=True))))
-    return spent[0], memory
+        most = peak_memory(lambda: spent.append(timed(partial(evaluate_run, copy, data_dir, again=True))))
+    return spent[0], most
 
 
 def whole(facts: dict) -> bool:
@@ -192,8 +206,8 @@ def evaluation(data_dir: Path, rounds: int, seconds: float) -> dict:
         try:
             facts = read_json(folder / "metrics.json")
             if facts.get("dataset") in ("mnist", "cifar10") and facts["dataset"] not in result and whole(facts):
-                took, memory = in_child(evaluate_once, str(folder), data_dir)
-                result[facts["dataset"]] = {"seconds": took, "peak_mb": memory, "test_images": facts["test_images"],
+                took, most = in_child(evaluate_once, str(folder), data_dir)
+                result[facts["dataset"]] = {"seconds": took, "peak_mb": most, "test_images": facts["test_images"],
                                             "train_images": facts["train_images"]}  # fmt: skip
         except UserError as error:
             print(f"left out {folder}: {error}", flush=True)
@@ -254,15 +268,17 @@ def describe(part: str, found: dict) -> str:
     elif part == "head":
         for classes, heads in found["classes"].items():
             for name, entry in heads.items():
-                memory = f", {entry['peak_mb']:.0f} MB" if "peak_mb" in entry else ""
-                lines.append(f"C = {classes:>6} {name:24} {entry['median'] * 1e3:9.2f} ms, {ratio(entry)}{memory}")
+                lines.append(f"C = {classes:>6} {name:24} {entry['median'] * 1e3:9.2f} ms, {ratio(entry)}")
         for name, heads in found["share_of_step"].items():
             shares = ", ".join(f"{head} {share:.1%}" for head, share in heads.items())
             lines.append(f"{name}: share of a training step: {shares}")
+    elif part == "memory":
+        for classes, of_head in found["classes"].items():
+            lines += [f"C = {classes:>6} {name:24} {mb:9.2f} MB" for name, mb in of_head.items()]
     elif part == "evaluation":
         for name, one in ((k, v) for k, v in found.items() if k != "machine"):
-            memory = "" if one["peak_mb"] is None else f", {one['peak_mb']:.0f} MB"
-            lines.append(f"{name:8} measured anew in {one['seconds']:.1f} s{memory}")
+            most = "" if one["peak_mb"] is None else f", {one['peak_mb']:.0f} MB"
+            lines.append(f"{name:8} measured anew in {one['seconds']:.1f} s{most}")
     elif part == "accuracy":
         for name, runs in ((k, v) for k, v in found.items() if k != "machine"):
             lines += [f"{name:8} {one['epochs']:3} epochs {one['seconds']:7.0f} s {one['accuracy']:6.2f} %, seed "
@@ -281,7 +297,8 @@ def in_child(work: Callable, *arguments):
             raise RunError("a measurement was killed, probably for lack of memory: close other programs") from None
 
 
-PARTS = {"throughput": throughput, "head": head, "accuracy": accuracy, "evaluation": evaluation, "commands": commands}
+PARTS = {"throughput": throughput, "head": head, "memory": memory, "accuracy": accuracy, "evaluation": evaluation,
+         "commands": commands}  # fmt: skip
 
 
 @command_line("benchmark.py")

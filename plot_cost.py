@@ -8,56 +8,51 @@ from plot_data import Drawn, NotStored, Study
 from plot_style import CLASS_COLOURS, log_ticks
 from runs import BAD_CONTENT, RunError, read_json
 
-BLUE, ORANGE, GREEN = CLASS_COLOURS[:3]
-
 
 def head_cost(study: Study) -> Drawn:
     """Time and memory of each head beside the number of classes, from benchmark.json."""
     path = study.folder / "benchmark.json"
     if not path.exists():
-        raise NotStored("benchmark.json: run benchmark.py head")
+        raise NotStored("benchmark.json: run benchmark.py head memory")
+    found = read_json(path, "delete it and run benchmark.py")
+    for part in ("head", "memory"):
+        if part not in found:
+            raise NotStored(f"the {part} part of benchmark.json: run benchmark.py {part}")
     try:
-        head = read_json(path, "delete it and run benchmark.py")["head"]
-        by_count = {int(count): entry for count, entry in head["classes"].items()}
-        names = dict.fromkeys([*LOSSES, *(name for entry in by_count.values() for name in entry)])  # ours, then others
-        cost = {name: {c: entry[name] for c, entry in by_count.items() if name in entry} for name in names}
-    except KeyError:
-        raise NotStored("the head part of benchmark.json: run benchmark.py head") from None
+        return draw_cost(found["head"], found["memory"])
     except BAD_CONTENT as error:
-        raise RunError(f"{path} is damaged ({error}): run benchmark.py again") from None
-    try:
-        return draw_cost(cost, head)
-    except BAD_CONTENT as error:
-        raise RunError(f"{path} is damaged ({error}): run benchmark.py again") from None
+        raise RunError(f"{path} is damaged ({error}): run benchmark.py head memory") from None
 
 
-def draw_cost(cost: dict[str, dict[int, dict]], head: dict) -> Drawn:
-    """Milliseconds a batch by loss and number of classes; peak memory at the largest number."""
-    counts = sorted({c for entries in cost.values() for c in entries})
-    names = [loss for loss in cost if cost[loss]]
+def draw_cost(head: dict, memory: dict) -> Drawn:
+    """Milliseconds and peak memory of a batch by loss and number of classes."""
+    seconds = {int(count): {name: one["median"] for name, one in heads.items()}
+               for count, heads in head["classes"].items()}  # fmt: skip
+    megabytes = {int(count): heads for count, heads in memory["classes"].items()}
+    names = list(dict.fromkeys([*LOSSES, *(name for heads in seconds.values() for name in heads)]))  # ours, then others
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.6), sharey=True)
     places = np.arange(len(names))
-    for i, (count, colour) in enumerate(zip(counts, (BLUE, ORANGE, GREEN), strict=False)):
-        times = [1000 * cost[loss][count]["median"] if count in cost[loss] else np.nan for loss in names]
-        left.plot(times, places, "osD"[i % 3], color=colour, markersize=6, label=f"{count:,} classes")
-    memory = [cost[loss].get(counts[-1], {}).get("peak_mb", np.nan) for loss in names]
-    right.barh(places, memory, height=0.6, color=GREEN)
+    for axes, found, factor in ((left, seconds, 1000), (right, megabytes, 1)):
+        for i, (count, of_head) in enumerate(sorted(found.items())):
+            values = [factor * of_head.get(name, np.nan) for name in names]
+            look = {"color": CLASS_COLOURS[i], "marker": "osD"[i % 3], "linestyle": "none", "markersize": 6}
+            axes.plot(values, places, **look, label=f"{count:,} classes")
+        axes.set(xscale="log")
+        log_ticks(axes.xaxis)
+        axes.grid(alpha=0.3, axis="x")
     left.set_yticks(places, [LOSSES[name].title if name in LOSSES else name for name in names])
     left.invert_yaxis()
-    left.set(xscale="log", xlabel="milliseconds, forward and backward")
-    log_ticks(left.xaxis)
-    left.legend(fontsize=7.5, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-    right.set(xlabel=f"peak MB above the weights, {counts[-1]:,} classes")
-    for axes in (left, right):
-        axes.grid(alpha=0.3, axis="x")
-    figure.tight_layout()
+    left.set(xlabel="milliseconds, forward and backward")
+    right.set(xlabel="peak MB above weights and batch")
+    figure.legend(*left.get_legend_handles_labels(), fontsize=8, loc="upper center", ncols=3)
+    figure.tight_layout(rect=(0, 0, 1, 0.93))
     machine = head.get("machine", {})
     return Drawn(
         figure,
         f"Cost of the heads alone on a batch of {head['batch']} embeddings of {head['embedding_dim']} dimensions "
-        f"({machine.get('processor', 'unknown processor')}, {machine.get('threads', '?')} threads): median time of a "
-        "forward and backward pass by number of classes (logarithmic scale; a median of times, whereas the report's "
-        "table has medians of ratios within an alternation), and peak memory above what the weights "
-        "take at the largest number. "
-        "Last: a linear layer with cross-entropy, and another library's ArcFaceLoss.",
+        f"({machine.get('processor', 'unknown processor')}, {machine.get('threads', '?')} threads), by number of "
+        "classes, on logarithmic axes: median time of a forward and backward pass (a median of times, whereas the "
+        "report's table has medians of ratios within an alternation), and the most memory that it takes beyond the "
+        "weights and the batch, gradients included. Last: a linear layer with cross-entropy, and another library's "
+        "ArcFaceLoss.",
     )

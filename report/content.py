@@ -192,14 +192,14 @@ def benchmark_text(found: dict) -> dict:
         for name, one in found.get("throughput", {}).items() if name != "machine"
     ]  # fmt: skip
     by_classes = found.get("head", {}).get("classes", {})
-    names = list(next(iter(by_classes.values()), {}))
+    names, memory = list(next(iter(by_classes.values()), {})), found.get("memory", {}).get("classes", {})
     rows = [
         {"name": LOSSES[name].title if name in LOSSES else name,
          "ratios": [number(heads[name]["ratio"], 2) for heads in by_classes.values()],
          "ranges": [{end: number(heads[name][f"ratio_{end}"], 2) for end in ("low", "high")}
                     for heads in by_classes.values()],
-         "memory": next((f"{heads[name]['peak_mb']:,.0f}" for heads in by_classes.values()
-                         if "peak_mb" in heads[name]), None)}
+         "memory": [f"{memory[count][name]:,.{0 if memory[count][name] >= 100 else 1}f}"
+                    if name in memory.get(count, {}) else None for count in by_classes]}
         for name in names
     ]  # fmt: skip
     shares = found.get("head", {}).get("share_of_step", {})

@@ -81,9 +81,10 @@ def results(tmp_path_factory):
         store(folder, f"mnist-arcface-2d-seed0-scale=16-margin={margin:g}-epochs=2", arrays_of(2), part="plane",
               scale=16.0, m2=margin, epochs=2)  # fmt: skip
     store(folder, "mnist-arcface-512d-seed0-scale=8", dim=512, part="scale", scale=8.0)
-    entry = {loss: {"median": 1e-3, "peak_mb": 100.0} for loss in ("linear", *LOSSES)}
+    entry = {loss: {"median": 1e-3} for loss in ("linear", *LOSSES)}
     head = {"batch": 256, "embedding_dim": 512, "classes": {"10": entry, "100000": entry}, "machine": {"threads": 2}}
-    write_json(folder / "benchmark.json", {"head": head})
+    memory = {"classes": {"10": dict.fromkeys(entry, 1.0), "100000": dict.fromkeys(entry, 100.0)}}
+    write_json(folder / "benchmark.json", {"head": head, "memory": memory})
     return folder
 
 
@@ -247,13 +248,16 @@ def test_main_runs_are_those_of_the_recipe_alone(results):
 
 
 def test_a_damaged_benchmark_is_one_clear_line(tmp_path):
-    for content in ({"head": {"classes": {"ten": {}}}}, {"head": {"classes": 3}}):
-        write_json(tmp_path / "benchmark.json", content)
+    good = {"batch": 256, "embedding_dim": 512, "classes": {"10": {"linear": {"median": 0.1}}}}
+    memory = {"classes": {"10": {"linear": 1.0}}}
+    for head, other in (({"classes": {"ten": {}}}, memory), ({"classes": 3}, memory), (good, {"classes": {"10": 3}})):
+        write_json(tmp_path / "benchmark.json", {"head": head, "memory": other})
         with pytest.raises(RunError, match="benchmark"):
             plot_cost.head_cost(Study(tmp_path))
-    write_json(tmp_path / "benchmark.json", {})
-    with pytest.raises(NotStored):
-        plot_cost.head_cost(Study(tmp_path))
+    for content in ({}, {"head": good}, {"memory": memory}):
+        write_json(tmp_path / "benchmark.json", content)
+        with pytest.raises(NotStored, match=r"benchmark\.py (head|memory)"):
+            plot_cost.head_cost(Study(tmp_path))
 
 
 def test_psi_in_the_figures_is_the_losses_own():
