@@ -2,7 +2,8 @@
 
 Each run is one call of train.py, resumed if it was cut off, skipped if it is stored with the settings it would have
 now. A failure stops no other run. What figures and report need goes to report/results/ (see study_store.py). --jobs 2
-runs two at a time; --dask tcp://HOST:8786 spreads them over a Dask cluster that shares this folder.
+runs two at a time; --dask tcp://HOST:8786 spreads them over a Dask cluster that shares this folder. Last, alone on the
+machine, the heads' time and memory are measured (--only cost), where benchmark.json has none.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import contextlib
 import os
 import signal
 import site
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -25,6 +27,7 @@ from study_store import Places, run_one, stored_state
 MARKS = ("<!-- results: written by experiments.py -->", "<!-- end of results -->")
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "report" / "results"
+COST = ("head", "memory")  # parts of benchmark.py
 # Parts of the study; figures/ and the report have tables of the others.
 SHOWN_IN_README = ("main", "control", "longer", "wider", "largest")
 
@@ -76,6 +79,21 @@ def listing(runs: list[Run], results: Path, again: bool) -> list[Run]:
     return todo
 
 
+def cost_to_measure(results: Path, again: bool) -> list[str]:
+    """The parts of benchmark.py that the study needs and that are not stored, with a line about them."""
+    path = results / "benchmark.json"
+    found = read_json(path, "delete it and run benchmark.py") if path.exists() else {}
+    missing = [part for part in COST if again or part not in found]
+    print(f"[cost] time and memory of the heads: {'missing, about 10 min' if missing else 'stored'}", flush=True)
+    return missing
+
+
+def measure_cost(parts: list[str], results: Path, data_dir: Path) -> int:
+    """Have benchmark.py measure these parts; returns its exit status."""
+    places = ["--store", str(results / "benchmark.json"), "--data-dir", str(data_dir)]
+    return subprocess.run([sys.executable, str(ROOT / "benchmark.py"), *parts, *places]).returncode
+
+
 def carry_out(runs: list[Run], places: Places, again: bool, jobs: int) -> list[str]:
     """Train and store the runs, `jobs` at a time; returns the names of those that went wrong."""
     started, failed = time.monotonic(), []
@@ -123,7 +141,11 @@ def parse_flags() -> argparse.Namespace:
     parser = Parser(prog="experiments.py", description="Run the study and store what figures and report need.")
     add = parser.add_argument
     add(
-        "--only", nargs="+", metavar="TEXT", default=[""], help="only runs with this in 'PART NAME', as --dry-run lists"
+        "--only",
+        nargs="+",
+        metavar="TEXT",
+        default=[""],
+        help="only runs with this in 'PART NAME', as --dry-run lists; 'cost': the heads' time and memory",
     )
     add("--dry-run", action="store_true", help="list the runs with estimated times, train none")
     add("--again", action="store_true", help="train anew what is stored or finished, too")
@@ -147,9 +169,11 @@ def main() -> int:
     flags = parse_flags()
     results = flags.results_dir.resolve() if flags.results_dir else RESULTS
     chosen = [run for run in study(flags.seeds) if any(text in f"{run.part} {run.name()}" for text in flags.only)]
-    if not chosen:
+    with_cost = not {"", "cost"}.isdisjoint(flags.only)
+    if not chosen and not with_cost:
         raise RunError(f"no run has {' or '.join(flags.only)} in its name: see --dry-run")
     todo = listing(chosen, results, flags.again)
+    cost = cost_to_measure(results, flags.again) if with_cost else []
     if flags.dry_run:
         return 0
     make_folder(results, "--results-dir")  # better said before the training
@@ -162,6 +186,8 @@ def main() -> int:
     try:
         with on_dask(flags.dask) if flags.dask else contextlib.nullcontext():
             failed = carry_out(todo, places, flags.again, jobs)
+        if cost and measure_cost(cost, results, places.data_dir):
+            failed.append("the heads' cost")
     except OSError as error:  # of a cluster: it names no file
         raise RunError(str(error)) from None
     except KeyboardInterrupt:

@@ -136,6 +136,37 @@ def test_a_dry_run_lists_every_run_with_its_time_and_trains_nothing(command, sto
     assert_refused(command(experiments.main, "--only", "triplet"), "triplet", "--dry-run")
 
 
+def test_the_cost_of_the_heads_is_measured_once_after_the_runs(command, store, monkeypatch, tmp_path):
+    order, ends = [], [0]
+    monkeypatch.setattr(experiments, "carry_out", lambda runs, *_: order.append(len(runs)) or [])
+    monkeypatch.setattr(experiments, "measure_cost", lambda parts, *_: order.append(parts) or ends[0])
+    monkeypatch.setattr(experiments, "study", lambda seeds: [])
+    both = ["head", "memory"]
+    assert "heads: missing" in command(experiments.main, "--dry-run").out and not order
+    assert command(experiments.main).status == 0 and order == [0, both]
+    store.mkdir(exist_ok=True)
+    write_json(store / "benchmark.json", {"head": {}})
+    assert command(experiments.main, "--only", "cost").status == 0 and order[2:] == [0, ["memory"]]
+    write_json(store / "benchmark.json", {"head": {}, "memory": {}})
+    done = command(experiments.main, "--only", "cost")
+    assert done.status == 0 and "heads: stored" in done.out and order[4:] == [0]
+    ends[0] = 2
+    assert_refused(command(experiments.main, "--again"), "1 failed: the heads' cost")
+    assert order[5:] == [0, both]
+    assert_refused(command(experiments.main, "--only", "cos"), "cos")  # part of a word
+
+
+def test_the_cost_goes_beside_the_other_results(monkeypatch, tmp_path):
+    calls = []
+    done = subprocess.CompletedProcess([], 3)
+    monkeypatch.setattr(experiments.subprocess, "run", lambda words: calls.append(words) or done)
+    assert experiments.measure_cost(["memory"], tmp_path / "results", tmp_path / "data") == 3
+    ((python, script, *words),) = calls
+    assert python == sys.executable and Path(script).name == "benchmark.py" and words == [
+        "memory", "--store", str(tmp_path / "results" / "benchmark.json"), "--data-dir", str(tmp_path / "data")
+    ]  # fmt: skip
+
+
 def test_a_cluster_that_is_not_there_is_one_clear_line(command, store, tmp_path):
     done = command(experiments.main, "--only", "drawn mnist-arcface-2d-seed0", "--dask", "tcp://127.0.0.1:9")
     assert_refused(done, "--dask tcp://127.0.0.1:9")
