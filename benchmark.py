@@ -26,7 +26,7 @@ from pathlib import Path
 from devices import pick_precision, processor
 from errors import UserError, command_line
 from options import Parser, count, place, positive
-from runs import RunError, finished_runs, read_json, write_json
+from runs import RunError, check_writable, finished_runs, read_json, write_json
 
 ROOT = Path(__file__).resolve().parent
 STORE = ROOT / "report" / "results" / "benchmark.json"
@@ -318,6 +318,7 @@ def main() -> int:
         parser.error(f"unknown part '{unknown[0]}': choose from {', '.join(PARTS)}")
     if not flags.store.parent.is_dir():  # better said before the measuring
         raise RunError(f"--store {flags.store}: there is no folder {flags.store.parent}: make it or choose another")
+    check_writable(flags.store.parent, "choose another --store")
     found = read_json(flags.store, "delete it or choose another --store") if flags.store.exists() else {}
     for part in flags.parts or PARTS:
         measured = in_child(PARTS[part], flags.data_dir, flags.rounds, flags.seconds)

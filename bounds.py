@@ -6,6 +6,8 @@ decides the scale. Each answer says whether it is exact or only a bound, and by 
 
 import math
 
+from choices import LOSSES
+
 # Tammes' problem: the proved optima for C > 6 points on the sphere in 3-D, in degrees (12: the icosahedron). 7 to 9:
 # Schuette and van der Waerden 1951; 10, 11: Danzer 1986; 13, 14: Musin and Tarasov 2012, 2015; 24: Robinson 1961.
 TAMMES = {7: 77.8695, 8: 74.8585, 9: 70.5288, 10: 66.1468, 11: 63.4349, 12: 63.4349, 13: 57.1367,
@@ -69,8 +71,10 @@ def maximum_margin(loss: str, num_classes: int, embedding_dim: int, *, m2: float
     C <= d + 1), SphereFace any m. For `combined`, the largest m3 for the given m2. That samples elsewhere do no better
     is proved for ArcFace and Li-ArcFace; for CosFace where C <= 2 d; and in the plane for all with psi(theta) <=
     cos(theta), as every m1 >= 1 and the papers' presets have it. `exact` is said of samples at their centres.
-    ValueError for another loss.
+    ValueError for another loss and for m2 < 0.
     """
+    if not (math.isfinite(m2) and m2 >= 0):
+        raise ValueError(f"m2 = {m2}: need a finite number from 0 on")
     if loss not in WITH_MARGIN:
         raise ValueError(f"'{loss}' has no margin to bound: choose from {', '.join(WITH_MARGIN)}")
     spacing = largest_spacing(num_classes, embedding_dim)
@@ -89,7 +93,7 @@ def minimum_scale(
 
     s >= (C - 1) / C ln((C - 1) P / (1 - P)). It is reached by the simplex, C <= d + 1; with fewer dimensions it stays a
     true but loose bound. On the circle (d = 2) the scale for evenly spaced centres is found instead. 0 where every
-    scale does (P <= 1 / C). ValueError unless C >= 2 and 0 < P < 1.
+    scale does (P <= 1 / C). ValueError unless C >= 2, 0 < P < 1 and d >= 1, and for softmax, which has no scale.
 
     loss: only "li-arcface" differs, whose logits are s (1 - 2 theta / pi) in place of s cos(theta). Eq. 6 bounds it too
     (a random plane through 0 parts at most C^2 / 4 pairs, so the mean angle of a pair is at most pi C / (2 C - 2)), but
@@ -99,6 +103,10 @@ def minimum_scale(
         raise ValueError(f"{num_classes} classes: need at least 2")
     if not 0 < probability < 1:
         raise ValueError(f"probability {probability}: need a number between 0 and 1, both excluded")
+    if embedding_dim is not None and embedding_dim < 1:
+        raise ValueError(f"{embedding_dim} dimensions: need at least 1")
+    if loss not in (known := [name for name in LOSSES if name != "softmax"]):
+        raise ValueError(f"'{loss}' has no scale to bound: choose from {', '.join(known)}")
     others = num_classes - 1
     bound = max(0.0, others / num_classes * math.log(others * probability / (1 - probability)))
     if embedding_dim is None:

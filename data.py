@@ -93,9 +93,9 @@ def load_dataset(
         data_dir = Path(data_dir).expanduser()
     except RuntimeError:
         raise DataError(f"--data-dir {data_dir}: no such user; write the path out") from None
-    if data_dir.exists() and not data_dir.is_dir():
-        raise DataError(f"the data folder '{data_dir}' is a file: name a folder")
     try:
+        if data_dir.exists() and not data_dir.is_dir():
+            raise DataError(f"the data folder '{data_dir}' is a file: name a folder")
         if name == "folder":
             return _load_folder(data_dir, image_size or FOLDER_SIZE, log)
         if name == "cifar10":

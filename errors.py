@@ -1,4 +1,5 @@
-"""What a user sees when something goes wrong: one line on standard error and an exit status, never a traceback."""
+"""What a user sees when something goes wrong in a script's main(): one line on standard error and an exit status, never
+a traceback."""
 
 import contextlib
 import functools
@@ -41,6 +42,9 @@ def command_line(
     def decorate(main: Callable[[], int]) -> Callable[[], int]:
         @functools.wraps(main)
         def run() -> int:
+            for channel in ("stdout", "stderr"):
+                if getattr(sys, channel) is None:  # closed before the start, as by >&-
+                    setattr(sys, channel, open(os.devnull, "w"))  # noqa: SIM115
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, io.TextIOWrapper):  # a name that is no UTF-8 is no reason to stop
                     stream.reconfigure(errors="backslashreplace")

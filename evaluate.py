@@ -1,8 +1,8 @@
 """Measure trained runs: python evaluate.py [RUN ...]   or, on one's own pictures, evaluate.py RUN --images A.png B.png
 
 Accuracy three ways, angles, verification over all pairs of test images and retrieval go into each run's metrics.json,
-ROC points and pair-angle counts into its curves.json; the accuracy tables go to the terminal and, as PNG and JSON, into
-figures/. Nothing here trains.
+ROC points and pair-angle counts into its curves.json, all of it onto the terminal; tables of the accuracies go into
+figures/, as PNG and JSON. Nothing here trains.
 """
 
 import sys
@@ -15,6 +15,7 @@ import numpy as np
 
 import metrics as measure
 from checkpoints import check_weights, load_checkpoint
+from choices import FOLDER_SIZE, NATIVE_SIZE
 from devices import device, pick_device
 from errors import UserError, command_line, lacks_memory, one_line
 from options import Parser, place
@@ -22,6 +23,7 @@ from runs import (
     AGAIN,
     BAD_CONTENT,
     RunError,
+    check_place,
     check_writable,
     finished_runs,
     read_arrays,
@@ -71,7 +73,10 @@ def load_network(folder: Path, device: str = "auto") -> dict[str, Any]:
     try:
         settings = Settings.from_json(state["config"])
         classes = len(facts["classes"])
-        channels, size = facts["image_shape"][0], facts["image_shape"][-1]
+        channels, size, _ = shape = facts["image_shape"]
+        wide = settings.image_size or NATIVE_SIZE.get(settings.dataset.removesuffix("-5k"), FOLDER_SIZE)
+        if shape != [channels, wide, wide] or {type(part) for part in shape} != {int}:
+            raise ValueError("other image sizes")
         # What is stored bounds what is built: a forged config could ask for any amount of memory.
         stored = [len(state["model"][f"blocks.{i}.convs.1.weight"]) for i in range(3)]
         stored += [*state["head"]["weight"].shape, state["model"]["whiten.weight"].shape[1]]
@@ -317,6 +322,7 @@ def main() -> int:
     import plot_tables
 
     folders = [Path(r) for r in flags.runs] or finished_runs(flags.output_dir)
+    check_place(flags.figures_dir, "--figures-dir")  # better said before the measuring
     facts, problems = [], []
     for folder in folders:
         try:
@@ -326,7 +332,7 @@ def main() -> int:
             problems.append(str(error))
             continue
         print(f"{folder}\n{summary(facts[-1])}\n")
-    # Not the study's own tables, accuracy_*: the report is made of those.
+    # Not the study's own tables, accuracy_*: plot_embeddings.py draws those from report/results/.
     for path in plot_tables.accuracy_tables(facts, flags.figures_dir, "runs_accuracy"):
         print(f"wrote {path}")
     if problems:

@@ -62,8 +62,10 @@ def margin_cosine(cosine: Tensor, labels: Tensor, m1: float = 1.0, m2: float = 0
 
     cosine: [B, C] float32 or float64; labels: [B] int64. Returns [B, C]: entry [i, labels[i]] is psi(theta), the rest
     is untouched; a new tensor, except that (1, 0, 0) returns `cosine` itself. Raises ValueError for margins outside
-    m1 > 0, m2 >= 0, all finite.
+    m1 > 0, m2 >= 0, all finite, and for cosines in half precision, which hold no small angles.
     """
+    if cosine.dtype not in INTERIOR_EPS:
+        raise ValueError(f"cosines in {cosine.dtype}: compute them in float32, outside autocast")
     if not (all(map(math.isfinite, (m1, m2, m3))) and m1 > 0 and m2 >= 0):
         raise ValueError(f"margins (m1, m2, m3) = ({m1}, {m2}, {m3}): need finite numbers with m1 > 0 and m2 >= 0")
     if (m1, m2, m3) == (1, 0, 0):

@@ -99,7 +99,7 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--embedding-dim", type=number(int, 1, 8192), default=512, metavar="D", help="default 512; 2 and 3 draw well")
     add("--epochs", type=count, metavar="N")
     add("--batch-size", type=number(int, 2, 1_000_000), metavar="N")
-    add("--lr", type=positive, help="peak learning rate of Muon; Adam's follows it")
+    add("--lr", type=number(float, 0, 1e30, above=True), help="peak learning rate of Muon; Adam's follows it")
     add("--scale", type=number(float, 1e-3, 1e6), help="s, the radius of the hypersphere")
     add("--margin", metavar="M", help="the loss's own margin: m1 of sphereface, m2 (radians) of arcface and "
         "li-arcface, m3 of cosface; for combined a preset, cm1 or cm2")  # fmt: skip
@@ -127,12 +127,12 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--hold-out", nargs="+", action="extend", default=[], metavar="CLASS",
         help="classes never trained on: verified and retrieved")  # fmt: skip
     add("--validation", type=number(float, 0, 0.5), default=0.0, metavar="PART",
-        help="cut this part from the training set and test on it instead: for choosing settings")  # fmt: skip
+        help="test on this part of the training set instead, for choosing settings")  # fmt: skip
     add("--output-dir", type=place, default="runs", help="folder of run folders (default: runs)")
     add("--name", type=run_name, help="run folder's name (default: DATASET-LOSS-DIMd-seedN and -without-CLASSES)")
     add("--resume", action="store_true", help="go on with the unfinished run of that name")
     add("--overwrite", action="store_true", help="start the run of that name anew")
-    add("--snapshots", action="store_true", help="keep what 2,000 test images look like after each epoch")
+    add("--snapshots", action="store_true", help="keep angles of 2,000 images, in 2-D and 3-D places, each epoch")
     add("--no-progress", action="store_true", help="no progress bars, one plain line an epoch")
     flags = parser.parse_args(arguments)
     if flags.resume and flags.overwrite:

@@ -268,15 +268,15 @@ def schedules(study: Study) -> Drawn:
     )
 
 
-def embedding_size(study: Study, dataset: str = "mnist", loss: str = "arcface") -> Drawn:
-    """Accuracy and angles against the embedding's dimension."""
+def embedding_size(study: Study) -> Drawn:
+    """ArcFace's accuracy and angles on MNIST against the embedding's dimension."""
     groups: dict[int, list[dict]] = {}
     for dim in sorted({f["embedding_dim"] for f in study.runs}):
         with contextlib.suppress(NotStored):
-            if members := study.main(dataset, dim).get(loss):
+            if members := study.main("mnist", dim).get("arcface"):
                 groups[dim] = members
     if len(groups) < 2:
-        raise NotStored(f"{loss} runs on {dataset} in several dimensions")
+        raise NotStored("ArcFace runs on mnist in several dimensions")
     sizes = sorted(groups)
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.9))
     for d in sizes:
@@ -309,7 +309,7 @@ def embedding_size(study: Study, dataset: str = "mnist", loss: str = "arcface") 
     counts = {str(d): groups[d] for d in sizes}
     return Drawn(
         figure,
-        f"{data_title(groups[sizes[0]][0])}, {LOSSES[loss].title}, {seeds_of(counts)}: test accuracy (grey: each run, "
+        f"{data_title(groups[sizes[0]][0])}, ArcFace, {seeds_of(counts)}: test accuracy (grey: each run, "
         "diamonds: mean) and angles (Intra, Inter: of test images; W-Inter: of a class weight to the nearest other) "
         "against the embedding's size (logarithmic). "
         f"The highest mean is {accuracies[best]:.2f} % at {best} dimensions"

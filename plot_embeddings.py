@@ -82,7 +82,10 @@ def add_captions(figures: Path, new: dict[Path, str]) -> None:
     """
     path = figures / "captions.json"
     if new:
-        captions = read_json(path, "delete it and draw all figures again") if path.exists() else {}
+        stored = read_json(path, "delete it and draw all figures again") if path.exists() else {}
+        gone = [name for name, one in stored.items() if isinstance(one, dict)
+                and not (figures / str(one.get("file"))).exists()]  # fmt: skip
+        captions = {name: one for name, one in stored.items() if name not in gone}
         for file, caption in new.items():
             name = file.stem if file.suffix == ".png" else file.name
             captions[name] = {"file": file.name, "caption": caption}

@@ -167,4 +167,14 @@ def likely_cause(settings: Settings, num_classes: int) -> str:
             return f"{name} = {value:g} against the recipe's {usual[name]:g}: lower the margin"
     if settings.precision == "bf16":
         return "the rounding of bfloat16: try --precision fp32"
-    return f"--lr {settings.lr:g} is too high for these images: lower it"
+    if settings.lr >= usual["lr"]:
+        return f"--lr {settings.lr:g} is too high for these images: lower it"
+    return "none to be seen, no setting goes past the recipe"
+
+
+def remedies(settings: Settings) -> str:
+    """What else may help against a run that learns nothing: of its flags those that its loss takes."""
+    takes = [f"--lr (now {settings.lr:g})"]
+    takes += ["--scale"] if settings.loss not in WITHOUT_SCALE else []
+    takes += ["the margin"] if LOSSES[settings.loss].own_margin else []
+    return f"lower {' or '.join([', '.join(takes[:-1]), takes[-1]] if takes[1:] else takes)}"

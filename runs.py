@@ -168,6 +168,15 @@ def make_folder(folder: Path, flag: str) -> None:
     check_writable(folder, f"choose another {flag}")
 
 
+def check_place(folder: Path, flag: str) -> None:
+    """RunError, naming the flag to change, where a folder that may not be there yet could not be made or written into:
+    better said before the work than after it. Makes nothing."""
+    at = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not at.is_dir():
+        raise RunError(f"cannot use {folder}: {at} is no folder; choose another {flag}")
+    check_writable(at, f"choose another {flag}")
+
+
 def check_writable(folder: Path, remedy: str) -> None:
     """RunError where nothing can be written into an existing folder: better said before the work than after it."""
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -5,7 +5,7 @@ what takes hours. Whatever a run does not name comes from recipes.py.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import devices
 import options
 from choices import CIFAR_CLASSES, DIGITS
+from recipes import BASE, Settings
 from runs import BAD_CONTENT
 
 LOSS_ORDER = ("arcface", "softmax", "norm-softmax", "cosface", "sphereface", "combined", "li-arcface", "adacos")
@@ -233,12 +234,21 @@ def seconds(run: Run, stored: list[dict]) -> float:
     like = []
     for facts in stored:
         with contextlib.suppress(*BAD_CONTENT):  # a damaged one tells nothing
-            same = facts["dataset"] == run.dataset and facts["widths"] == settings["widths"] and not facts["hold_out"]
+            same = facts["dataset"] == run.dataset and not facts["hold_out"]
             if same and facts["train_seconds"] and facts["device"].startswith(f"{kind},"):
-                like.append(facts["train_seconds"] / facts["epochs"])
+                like.append(facts["train_seconds"] / facts["epochs"] / work(facts["widths"], facts["depth"]))
     part = 1 - len(run.hold_out) / len(CLASSES[run.dataset])
-    epoch = median(like) if like else SECONDS_AN_EPOCH[run.dataset]
+    usual = BASE[run.dataset]
+    rate = SECONDS_AN_EPOCH[run.dataset] / work(usual["widths"], usual.get("depth", Settings.depth))
+    epoch = (median(like) if like else rate) * work(settings["widths"], settings["depth"])
     return settings["epochs"] * epoch * part + SECONDS_BESIDE
+
+
+def work(widths: Sequence[int], depth: int) -> float:
+    """Multiplications of an image's way through the three blocks, in parts of those of one filter on all its pixels:
+    each block's first convolution has the channels before it, the others its own, on a quarter of the last's pixels."""
+    before = (2 * 2 * 2, *widths)  # the whitened channels of grey patches, or near to that
+    return sum((before[i] * wide + (depth - 1) * wide**2 / 4) / 4**i for i, wide in enumerate(widths))
 
 
 def where(folder: Path, run: Run) -> Path:

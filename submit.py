@@ -30,6 +30,7 @@ CHECKLIST = {
 NEEDED = ("README.md", "requirements.txt", "pyproject.toml", "models.py", "losses.py", "train.py", "evaluate.py",
           "plot_embeddings.py", "report/report.typ")  # fmt: skip
 LARGEST = 30_000_000  # bytes of the zip
+LONGEST = 180  # bytes of the name in the zip's: file systems take 255, and while it is written it is longer
 
 
 def file_name(last: str, first: str, number: str) -> str:
@@ -42,6 +43,8 @@ def file_name(last: str, first: str, number: str) -> str:
             raise RunError(f"{what} '{value}': give letters, with {also} at most")
     if not re.fullmatch(r"[A-Za-z0-9-]+", number):
         raise RunError(f"--id '{number}': give letters, digits and hyphens only")
+    if len(f"{last}{first}{number}".encode()) > LONGEST:
+        raise RunError(f"--last-name, --first-name and --id have more than {LONGEST} bytes together: shorten one")
     parts = [re.sub(r"\. |[ '’]", "-", value.removesuffix(".")) for value in (last, first)]
     return "_".join([*parts, number, "Project1.zip"])
 

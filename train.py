@@ -17,7 +17,7 @@ import options
 from bounds import feasibility_warnings
 from checkpoints import load_checkpoint, save_checkpoint
 from errors import command_line, lacks_memory
-from recipes import Settings, recipe
+from recipes import Settings, recipe, remedies
 from runs import (
     SNAPSHOTS,
     Diverged,
@@ -63,7 +63,7 @@ def finish(trainer: Trainer, dataset: Dataset, unseen: dict[str, Tensor], folder
     }  # fmt: skip
     write_json(folder / "metrics.json", metrics)
     if near_chance(correct / count, dataset.test_labels.bincount().numpy()):
-        print("warning: the run ended near chance; lower --scale, --lr or the margin, or train for more epochs")
+        print(f"warning: the run ended near chance; {remedies(trainer.settings)}, or train for more epochs")
 
 
 def prepare(flags: argparse.Namespace) -> tuple[Dataset, dict[str, Tensor], dict]:
@@ -149,7 +149,11 @@ def train(flags: argparse.Namespace) -> Path:
             check_snapshots(folder, flags.snapshots)
         try:
             if state == "unfinished" and (folder / "checkpoint.pt").exists():
-                trainer.load_state(load_checkpoint(folder / "checkpoint.pt"), dataset.fingerprint)
+                stored = load_checkpoint(folder / "checkpoint.pt")
+                try:
+                    trainer.load_state(stored, dataset.fingerprint)
+                except RunError as error:
+                    raise RunError(f"{folder}: {error}") from None
                 print(f"going on after epoch {trainer.epoch} of {settings.epochs}")
             else:
                 start_folder(folder, record)

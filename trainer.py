@@ -19,7 +19,7 @@ from devices import describe_device
 from errors import lacks_memory
 from losses import build_head
 from models import WHITEN_PIXELS, Backbone, build_backbone
-from recipes import SCHEDULES, Settings, is_crowded, likely_cause
+from recipes import SCHEDULES, Settings, is_crowded, likely_cause, remedies
 from runs import BAD_CONTENT, Diverged, RunError
 
 LR_WARMUP = 0.1  # part of training over which the learning rates rise to their peak
@@ -201,8 +201,7 @@ class Trainer:
         if not value.item() < limit or not math.isfinite(value.item()):
             raise Diverged(
                 f"{what} became {value.item():.4g} by step {step}: training has diverged; likely cause: "
-                f"{likely_cause(self.settings, len(self.head.weight))}; else lower --lr (now {self.settings.lr:g}), "
-                f"--scale or the margin, or try --precision fp32"
+                f"{likely_cause(self.settings, len(self.head.weight))}; else {remedies(self.settings)}"
             )
 
     def embed(self, images: Tensor) -> Tensor:

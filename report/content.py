@@ -106,11 +106,11 @@ def low_tables(runs: list[Run], dataset: str) -> list[dict]:
     return tables
 
 
-def dimension_table(runs: list[Run], dataset: str, loss: str = "arcface") -> list[dict]:
-    """Accuracy and angles of one loss against the embedding's size, as far as measured."""
+def dimension_table(runs: list[Run], dataset: str) -> list[dict]:
+    """ArcFace's accuracy and angles against the embedding's size, as far as measured."""
     rows = []
     for dim in DIMENSIONS:
-        members = group(runs, dataset, dim=dim).get(loss)
+        members = group(runs, dataset, dim=dim).get("arcface")
         if members:
             cells = [cell(members, MEASURES[name]) for name in ("accuracy", "intra", "inter", "eer")]
             rows.append({"dim": dim, "n": len(members), "cells": cells, "epochs": span(

@@ -5,7 +5,7 @@ from statistics import fmean
 
 import numpy as np
 
-from plot_data import minus, without_spread
+from plot_data import LEVEL, minus, without_spread
 from report.facts import number, values_of, welch_p
 from report.measures import MEASURES
 
@@ -32,7 +32,7 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected
 
 
-def kept(family: Mapping[str, Sequence[tuple[float, float]] | None], level: float = 0.05) -> dict:
+def kept(family: Mapping[str, Sequence[tuple[float, float]] | None]) -> dict:
     """Which of a family's differences have a mean other than 0 after Holm's correction: titles.
 
     family: {title: pairs, one a seed}; what has fewer than two is no test and does not count. One with the same
@@ -43,7 +43,7 @@ def kept(family: Mapping[str, Sequence[tuple[float, float]] | None], level: floa
 
     def left(unpaired: bool) -> list[str]:
         p = [1.0 if (one := p_value(pairs, unpaired)) is None else one for pairs in tests.values()]
-        return [title for title, corrected in zip(tests, holm(p), strict=True) if corrected < level]
+        return [title for title, corrected in zip(tests, holm(p), strict=True) if corrected < 1 - LEVEL]
 
     found = left(unpaired=False)
     above = [title for title in found if fmean(minus(tests[title])) > 0]

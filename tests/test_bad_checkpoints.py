@@ -56,7 +56,7 @@ def test_a_checkpoint_of_other_settings_is_refused(train_tiny, unfinished):
     assert train_tiny(unfinished, "--name", "other", "--lr", 0.01).status == 0
     shutil.copy(unfinished / "other" / "checkpoint.pt", unfinished / "run" / "checkpoint.pt")
     done = train_tiny(unfinished, "--name", "run", "--resume")
-    assert_refused(done, "checkpoint.pt", "other settings", "--overwrite")
+    assert_refused(done, unfinished / "run", "checkpoint.pt", "other settings", "--overwrite")
 
 
 @pytest.mark.parametrize("key", ["model", "head", "optimizer", "epoch", "history", "random", "config", "fingerprint"])

@@ -170,7 +170,11 @@ def test_a_bound_is_a_number_with_its_reason():
     (lambda: maximum_margin("arcface", 1, 2), "1 classes"), (lambda: minimum_scale(1, 0.9), "1 classes"),
     (lambda: minimum_scale(10, 0.0), "probability 0.0"), (lambda: minimum_scale(10, 1.0), "probability 1.0"),
     (lambda: minimum_scale(10, -0.5), "-0.5"), (lambda: minimum_scale(10, math.nan), "nan"),
-    (lambda: minimum_scale(10, 1.5, 2), "1.5"),
+    (lambda: minimum_scale(10, 1.5, 2), "1.5"), (lambda: minimum_scale(10, embedding_dim=0), "0 dimensions"),
+    (lambda: minimum_scale(10, 0.9, 2, "li-arcfase"), "'li-arcfase'"),
+    (lambda: minimum_scale(10, loss="softmax"), "'softmax'"),
+    (lambda: maximum_margin("combined", 10, 2, m2=math.nan), "m2 = nan"),
+    (lambda: maximum_margin("combined", 10, 2, m2=-0.1), "m2 = -0.1"),
 ])  # fmt: skip
 def test_bounds_refuse_in_one_line(call, named):
     with pytest.raises(ValueError) as caught:

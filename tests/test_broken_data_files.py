@@ -116,3 +116,8 @@ def test_forged_archives_stay_in_their_folder(tmp_path, monkeypatch, kind, cut):
     assert found == {"deep", "data", archive.name} and not Path("/tmp/escaped-by-cifar").exists()
     if kind != "wrong-batches":
         assert [path.name for path in place.iterdir()] == [archive.name]
+
+
+def test_a_name_that_no_folder_can_have_is_one_clear_line():
+    with pytest.raises(DataError, match=r"too long.*--data-dir"):
+        load_dataset("mnist", Path("a" * 300), None)

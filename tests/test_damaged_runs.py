@@ -31,7 +31,7 @@ def test_damaged_metrics_are_one_clear_line(measure, train_tiny, run, tmp_path, 
 
 
 @pytest.mark.parametrize("name", ["loss", "dataset", "fingerprint", "classes", "unseen_classes", "image_shape"])
-@pytest.mark.parametrize("value", [None, 3, "x", ["x"], {}])
+@pytest.mark.parametrize("value", [None, 3, "x", ["x"], {}, [1, 28.0, 28], [1, 28, 28.5], [True, 28, 28], [1, 28, 99]])
 def test_metrics_of_wrong_types_are_one_clear_line(measure, run, tmp_path, name, value):
     strip_figures(run)
     facts = read_json(run / "metrics.json")

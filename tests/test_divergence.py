@@ -95,6 +95,16 @@ def test_the_likely_cause_is_what_departs_from_the_recipe(make_trainer, loss, fl
     assert cause in recipes.likely_cause(trainer.settings, 4)
 
 
+@pytest.mark.parametrize(("loss", "takes"), [
+    ("softmax", "lower --lr (now 0.01)"), ("adacos", "lower --lr (now 0.01)"),
+    ("norm-softmax", "lower --lr (now 0.01) or --scale"), ("arcface", "lower --lr (now 0.01), --scale or the margin"),
+])  # fmt: skip
+def test_only_what_the_loss_takes_is_a_remedy(make_trainer, loss, takes):
+    trainer, _ = make_trainer("--lr", 0.01, "--precision", "fp32", loss=loss)
+    assert recipes.remedies(trainer.settings) == takes
+    assert "none to be seen" in recipes.likely_cause(trainer.settings, 4)
+
+
 def test_weights_ruined_by_the_very_last_step_are_no_finished_run(train_tiny, tmp_path, monkeypatch):
     real, steps = Trainer.step, itertools.count()
 

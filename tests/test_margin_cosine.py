@@ -67,6 +67,13 @@ def test_margin_cosine_refuses_what_has_no_meaning(margins):
         margin_cosine(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64), *margins)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("margins", [(1, 0.5, 0), (1, 0, 0.35), (1, 0, 0)])
+def test_half_precision_is_refused_with_its_remedy(dtype, margins):
+    with pytest.raises(ValueError, match=r"torch\.b?float16: compute them in float32"):
+        margin_cosine(torch.zeros(1, 2, dtype=dtype), torch.zeros(1, dtype=torch.int64), *margins)
+
+
 @quick
 @given(st.floats(0.1, 4), st.floats(0, 3.1), st.floats(0, 2))
 def test_psi_is_continuous_and_decreasing(m1, m2, m3):

@@ -238,6 +238,11 @@ def test_another_format_keeps_the_caption_of_the_picture_in_the_report(tmp_path)
     write_json(tmp_path / "captions.json", {"one": {"file": "one.png", "caption": "old"}})
     assert len(list(plot_embeddings.draw({"one": lambda: Drawn(plt.figure(), "new")}, tmp_path, "svg"))) == 1
     captions = json.loads((tmp_path / "captions.json").read_text())
+    assert captions == {"one.svg": {"file": "one.svg", "caption": "new"}}  # one.png is gone
+    (tmp_path / "one.png").write_bytes(b"a picture")
+    write_json(tmp_path / "captions.json", {"one": {"file": "one.png", "caption": "old"}})
+    assert len(list(plot_embeddings.draw({"one": lambda: Drawn(plt.figure(), "new")}, tmp_path, "svg"))) == 1
+    captions = json.loads((tmp_path / "captions.json").read_text())
     assert captions["one"]["caption"] == "old" and captions["one.svg"] == {"file": "one.svg", "caption": "new"}
 
 

@@ -172,6 +172,14 @@ def test_a_real_limit_on_what_may_be_written_is_one_clear_line(train_tiny, unint
     assert_same(everything(tmp_path / "run"), uninterrupted("arcface"))
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_output_is_no_reason_to_stop(closed, tmp_path):
+    words = f'"{sys.executable}" experiments.py --dry-run --only "drawn mnist-arcface-2d" --results-dir "{tmp_path}"'
+    done = subprocess.run(f"{words} {closed}", shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("runs to do" in done.stdout) == (closed == "2>&-")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_under_the_log_is_one_clear_line(train_tiny, uninterrupted, tmp_path, tiny_data):
     with open("/dev/full", "w") as full:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -58,9 +59,14 @@ def test_what_cannot_be_kept_is_said_before_it_is_measured(measure, run, monkeyp
     shutil.copytree(run, run.parent / "other")
     facts = read_json(run / "metrics.json")
     write_json(run / "metrics.json", {name: value for name, value in facts.items() if name != "verification"})
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != run)  # root may write anywhere
     monkeypatch.setattr(evaluate, "train_embeddings", lambda *_: pytest.fail("embedded the images first"))
     assert_refused(measure(run), f"cannot write into {run}", "copy the run")
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != run.parent)
+    (run.parent / "file").write_text("mine")
+    for place in (run.parent / "new" / "figures", run.parent / "file" / "figures"):
+        assert_refused(measure(run, "--figures-dir", place), run.parent, "choose another --figures-dir")
+    assert not (run.parent / "new").exists()
 
 
 def test_overwrite_starts_anew(train_tiny, uninterrupted, unfinished):

@@ -168,12 +168,14 @@ def test_no_name_leads_elsewhere_or_is_empty(name):
         submit.file_name(name, "jane", "1")
 
 
-def test_where_the_zip_cannot_be_written_the_tree_stays_as_it_is(project, command, tmp_path):
+def test_where_the_zip_cannot_be_written_the_tree_stays_as_it_is(project, command, tmp_path, monkeypatch):
     before = content_and_times(project)
-    assert_refused(
-        run(command, tmp_path, "--last-name", "a" * 250, "--first-name", "jane", "--id", "1"), "cannot write"
-    )
+    name = ("--last-name", "a" * 250, "--first-name", "jane", "--id", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(submit, "LONGEST", 300)
+        assert_refused(run(command, tmp_path, *name), "cannot write")
     assert content_and_times(project) == before
+    assert_refused(run(command, tmp_path, *name), "--last-name", "180 bytes", "shorten")
 
 
 def test_letters_and_accents_of_their_own_are_put_together(project, command, tmp_path):
