@@ -177,4 +177,5 @@ def remedies(settings: Settings) -> str:
     takes = [f"--lr (now {settings.lr:g})"]
     takes += ["--scale"] if settings.loss not in WITHOUT_SCALE else []
     takes += ["the margin"] if LOSSES[settings.loss].own_margin else []
-    return f"lower {' or '.join([', '.join(takes[:-1]), takes[-1]] if takes[1:] else takes)}"
+    *most, last = takes
+    return f"lower {', '.join(most)} or {last}" if most else f"lower {last}"

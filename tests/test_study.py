@@ -3,11 +3,14 @@
 import math
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import devices
 import options
 import study
 from losses import LOSSES
+from models import build_backbone
 from recipes import recipe
 from results_helpers import facts_of
 from study import Run
@@ -132,10 +135,22 @@ def test_time_is_estimated_from_stored_runs_of_the_data_set_on_such_a_device(mon
 def test_a_larger_network_takes_its_share_of_time(monkeypatch):
     """By FlopCounterMode an image of 28 by 28 takes 362 MFLOP in one net and 70 in the other."""
     monkeypatch.setattr(devices, "pick_device", lambda name: "cpu")
-    assert study.work((64, 128, 256), 3) / study.work((32, 64, 128), 2) == pytest.approx(362 / 70, rel=0.03)
     more = (("depth", 3), ("widths", "64,128,256"))
     small, large = (study.seconds(Run("wider", "mnist", "arcface", extra=extra), []) for extra in ((), more))
     assert (large - study.SECONDS_BESIDE) / (small - study.SECONDS_BESIDE) == pytest.approx(362 / 70, rel=0.03)
     stored = [facts_of(dataset="mnist", train_seconds=500.0, epochs=5, widths=[64, 128, 256], depth=3)]
     run = Run("main", "mnist", "arcface", extra=(("epochs", 10),))
     assert study.seconds(run, stored) == pytest.approx(10 * 100 * 70 / 362 + study.SECONDS_BESIDE, rel=0.03)
+
+
+@pytest.mark.parametrize(("widths", "depth"), [((64, 128, 256), 3), ((96, 32, 32), 2), ((8, 16, 256), 3)])
+def test_the_work_of_a_network_is_as_pytorch_counts_it(widths, depth):
+    def counted(widths, depth):
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            build_backbone(1, 8, 28, widths=widths, depth=depth).eval()(torch.zeros(1, 1, 28, 28))
+        return counter.get_total_flops()
+
+    usual = (32, 64, 128), 2
+    expected = counted(widths, depth) / counted(*usual)
+    assert study.work(widths, depth) / study.work(*usual) == pytest.approx(expected, rel=0.1)
